@@ -1,0 +1,51 @@
+# Everything a person does here; `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+ROOMS := producers outbox worker console
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test check bench lint types imports package clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: .venv/ready ## start everything on this machine and send the ten example events
+	@$(BIN)/python -m insend_relay.console.quickstart
+
+test: .venv/ready ## run every test, with branch coverage
+	@$(BIN)/python -m pytest --cov --cov-report=
+
+check: lint types imports test package ## what CI runs
+	@$(BIN)/coverage report
+	@echo "all checks passed"
+
+bench: .venv/ready ## idle accept-to-POST latency of a worker on this machine
+	@$(BIN)/python benchmarks/idle_latency.py
+
+lint: .venv/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+types: .venv/ready
+	@$(BIN)/mypy $(ROOMS:%=.links/insend_relay/%) benchmarks tests
+
+imports: .venv/ready
+	@$(BIN)/lint-imports
+
+package: .venv/ready
+	@bash .ci/package
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "setting up .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --editable '.[dev]' >.venv/install.log 2>&1 \
+		|| { cat .venv/install.log; exit 1; }
+	@mkdir -p .links/insend_relay
+	@for room in $(ROOMS); do ln -sfn ../../$$room .links/insend_relay/$$room; done
+	@touch $@
+
+clean: ## remove what make has made, but not var/, which holds events
+	rm -rf .venv .links build dist *.egg-info .coverage* .*_cache .hypothesis

@@ -1,0 +1,85 @@
+"""What a person reads: tables and colour on a terminal, plain text in a pipe; and what a program reads: JSON.
+
+Colour is for terminals only and obeys NO_COLOR. Text that came from elsewhere (a tracker's answer, an event) goes
+through ``plain``: it may neither colour our tables nor send control sequences to the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Option = TypeVar("Option", bound=Callable[..., Any])
+_PIPE_WIDTH = 200  # a pipe has no width of its own; rows that are cut at 80 columns could not be searched
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """A console on the present stdout or stderr."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Foreign text as it may be shown: no markup, no control characters."""
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), style=style)
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
+    """A table; numbers stand to the right, and every cell is foreign text."""
+    result = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    cells = [list(row) for row in rows]
+    for at, column in enumerate(columns):
+        numbers = bool(cells) and all(isinstance(row[at], int) for row in cells)
+        result.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in cells:
+        result.add_row(*(plain(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+    return result
+
+
+def print_json(value: object) -> None:
+    """One JSON value on one line, ASCII only: it survives every terminal and every pipe."""
+    click.echo(json.dumps(value, default=str))
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """``1 event``, ``1,200 events``."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def moment(ms: int) -> str:
+    """A point in time, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def agreed(question: str, *, yes: bool) -> bool:
+    """Ask before something that cannot be taken back; UsageError when there is nobody to ask and no ``--yes``."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody can be asked here: add --yes to go on.")
+    return click.confirm(question, err=True)
+
+
+def yes_option(function: Option) -> Option:
+    """``--yes``, for what is asked before it is done."""
+    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def json_option(function: Option) -> Option:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON, for a program.")(function)
+
+
+def personal_option(function: Option) -> Option:
+    """``--show-personal``."""
+    return click.option("--show-personal", is_flag=True, help="Show personal data instead of masking it.")(function)

@@ -1,0 +1,99 @@
+"""The boundary to redis-py: clients without automatic retries, and its exceptions turned into ours.
+
+redis-py retries by default, and has run a command twice that way. Ours never do: whether a command of unknown outcome
+may be repeated is the caller's to decide, and the scripts make it harmless where it matters (fences and ids).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import redis
+import redis.exceptions as theirs
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from insend_relay.outbox.errors import OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable, SettingsError
+
+
+class Executor(Protocol):
+    """What the outbox needs of a client: ``redis.Redis`` has it, and so has the producers' link."""
+
+    def execute_command(self, *args: Any) -> Any:
+        """Run one command and return its reply; errors are redis-py's."""
+
+
+def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -> redis.Redis:
+    """A client for ``url`` that never retries by itself; SettingsError when the address is none.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        timeout_seconds: For connecting, and for each answer.
+        connections: The most that it opens at once.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            socket_keepalive=True,
+            max_connections=connections,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            health_check_interval=0,
+            client_name="insend-relay",
+        )
+    except ValueError as error:
+        raise SettingsError([f"INSEND_REDIS_URL: {error}"]) from None
+
+
+@contextmanager
+def errors_mapped() -> Iterator[None]:
+    """Turn redis-py's exceptions into ours."""
+    try:
+        yield
+    except theirs.RedisError as error:
+        raise mapped(error) from error
+
+
+_FULL = "Redis is full (maxmemory reached): raise maxmemory; the workers go on draining it"
+_REPLICA = "Redis is a read-only replica: point INSEND_REDIS_URL at the primary"
+_PASSWORD = "Redis refused our user or password: check INSEND_REDIS_URL"  # noqa: S105 - a sentence about one
+_PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
+    # what arrives as a plain ResponseError, telling by its text alone; Redis 6.2 wraps what a script met so
+    ("OOM command not allowed", OutboxFull, _FULL),
+    ("READONLY You can't write", OutboxUnreachable, _REPLICA),
+    ("MISCONF ", OutboxUnreachable, "Redis cannot write to its disk and takes nothing: see its log"),
+    ("BUSY Redis is busy", OutboxUnreachable, "Redis is busy running somebody's script"),
+)
+_OURS: tuple[tuple[type[theirs.RedisError], type[OutboxError], str, bool], ...] = (
+    # the first match counts: subclasses stand before their parents
+    (theirs.OutOfMemoryError, OutboxFull, _FULL, False),
+    (theirs.AuthenticationError, OutboxRefused, _PASSWORD, False),
+    (theirs.AuthorizationError, OutboxRefused, _PASSWORD, False),
+    (theirs.AuthenticationWrongNumberOfArgsError, OutboxRefused, _PASSWORD, False),
+    (theirs.ExternalAuthProviderError, OutboxRefused, _PASSWORD, False),
+    (theirs.BusyLoadingError, OutboxUnreachable, "Redis is still loading its data", False),
+    (theirs.MasterDownError, OutboxUnreachable, "Redis is a replica without its primary", False),
+    (theirs.ClusterDownError, OutboxUnreachable, "the Redis cluster is down", False),
+    (theirs.TryAgainError, OutboxUnreachable, "Redis asks to try again", False),
+    (theirs.ReadOnlyError, OutboxUnreachable, _REPLICA, False),
+    (theirs.MaxConnectionsError, OutboxUnreachable, "no connection to Redis is free", False),
+    (theirs.TimeoutError, OutboxUnreachable, "Redis did not answer in time", True),
+    (theirs.ConnectionError, OutboxUnreachable, "Redis cannot be reached", True),
+    (theirs.InvalidResponse, OutboxUnreachable, "Redis answered with something else than its protocol", True),
+    (theirs.RedisError, OutboxRefused, "Redis refused the command", False),
+)
+
+
+def mapped(error: theirs.RedisError) -> OutboxError:
+    """The exception of ours that tells what a redis-py exception means to a caller."""
+    for sign, plain_kind, plain_text in _PLAIN:
+        if sign in str(error):
+            return plain_kind(plain_text)
+    kind, text, unknown = next(row[1:] for row in _OURS if isinstance(error, row[0]))
+    if issubclass(kind, OutboxUnreachable):
+        return kind(f"{text} ({error})", unknown=unknown)
+    return kind(f"{text} ({error})")

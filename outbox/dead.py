@@ -1,0 +1,331 @@
+"""The dead letters: the events that were given up, kept whole until an operator replays or discards them.
+
+Read in the order of acceptance (``dead:index``), a bounded batch at a time, while workers and other operators go on: a
+letter that vanishes meanwhile is left out, one that cannot be decoded is listed all the same. Nothing here ever drops a
+letter by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Self
+
+from insend_relay.outbox import record
+from insend_relay.outbox.errors import NotFound
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.replies import pairs
+from insend_relay.outbox.scripts import Scripts
+from insend_relay.outbox.store import Outbox
+
+BATCH = 100  # letters read at once: at most 64 KB each, so a few MB in the worst case
+INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One event that was given up.
+
+    Attributes:
+        id: The event's id.
+        seq: Its place in the order of acceptance.
+        lane: Where it waited and would go back to; None when it names no usable visitor.
+        app: The application's key.
+        type: The event type; "?" when it could not be read.
+        reason: Why it was given up, in a few words that many letters share.
+        outcome: How the last attempt ended: "refused" (never sent), "answered", "unknown" (sent, no whole answer),
+            "invalid" (never tried: it breaks the rules), or "none" (never tried).
+        status: The tracker's status, when it answered.
+        answer: What the tracker said, or the faults of an invalid event.
+        attempts: The attempts that counted.
+        guest_uid: The guest's uid, when the event has one.
+        accepted_at_ms: When the outbox took it, on Redis's clock.
+        died_at_ms: When it was buried.
+        payload: The data object as it was to be sent; the whole record when that cannot be decoded.
+    """
+
+    id: uuid.UUID
+    seq: int
+    lane: Lane | None
+    app: str
+    type: str
+    reason: str
+    outcome: str
+    status: int | None
+    answer: str
+    attempts: int
+    guest_uid: str
+    accepted_at_ms: int
+    died_at_ms: int
+    payload: bytes
+
+    @property
+    def visitor_uid(self) -> str:
+        """The registered visitor's uid, "" for a guest's event."""
+        return self.lane.uid if self.lane and self.lane.kind == "v" else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole letter, for a line of NDJSON.
+
+        ``payload_text`` is the payload to the letter (``payload_base64`` when it is no UTF-8); ``payload`` is the same
+        as a JSON value, or None when a reader of JSON would lose something by it (a number too long for a float, a
+        name that occurs twice).
+        """
+        return {
+            "id": str(self.id),
+            "seq": self.seq,
+            "app": self.app,
+            "visitor_uid": self.visitor_uid,
+            "guest_uid": self.guest_uid,
+            "type": self.type,
+            "reason": self.reason,
+            "outcome": self.outcome,
+            "status": self.status,
+            "answer": self.answer,
+            "attempts": self.attempts,
+            "accepted_at": iso(self.accepted_at_ms),
+            "died_at": iso(self.died_at_ms),
+            "payload": exact_json(self.payload),
+            **_as_text(self.payload),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters are meant; what is None does not narrow.
+
+    Attributes:
+        type: The event type.
+        reason: As the groups name it.
+        outcome: How the last attempt ended.
+        app: The application's key.
+        visitor: A visitor's or a guest's uid.
+        since_ms: Died at this time or later.
+        until_ms: Died before this time.
+        id: This one letter.
+    """
+
+    type: str | None = None
+    reason: str | None = None
+    outcome: str | None = None
+    app: str | None = None
+    visitor: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    id: uuid.UUID | None = None
+
+    def matches(self, letter: Letter) -> bool:
+        """Whether a letter is meant."""
+        exact = (
+            (self.type, letter.type),
+            (self.reason, letter.reason),
+            (self.outcome, letter.outcome),
+            (self.app, letter.app),
+            (self.id, letter.id),
+        )
+        return (
+            all(wanted is None or wanted == found for wanted, found in exact)
+            and (self.visitor is None or self.visitor in _uids(letter))
+            and (self.since_ms is None or letter.died_at_ms >= self.since_ms)
+            and (self.until_ms is None or letter.died_at_ms < self.until_ms)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What narrows, as JSON can carry it."""
+        names = ("type", "reason", "outcome", "app", "visitor", "since_ms", "until_ms")
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**chosen, "id": str(self.id)} if self.id else chosen
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read ``as_dict`` back."""
+        found = values.get("id")
+        return cls(**{**values, "id": uuid.UUID(found) if found else None})
+
+
+ALL = Filter()
+
+
+class DeadLetters:
+    """The dead letters of one outbox.
+
+    Args:
+        outbox: Whose.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._keys = outbox.keys
+        self._scripts = Scripts(outbox.redis, outbox.keys)
+
+    def groups(self) -> dict[tuple[str, str], int]:
+        """How many there are of each type and reason, the most first."""
+        found = pairs(self._outbox.read("HGETALL", self._keys.dead_groups))
+        counts = {_type_and_reason(name): int(count) for name, count in found}
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def scan(self, filter: Filter = ALL, *, from_seq: int = 0) -> Iterator[Letter]:
+        """The letters that are meant, in the order of acceptance.
+
+        Args:
+            filter: Which.
+            from_seq: Begin at this place in the order.
+        """
+        if filter.id is not None:
+            found = self._read([(filter.id.bytes, None)])
+        else:
+            found = (letter for batch in self._index(from_seq) for letter in self._read(batch))
+        return (letter for letter in found if letter.seq >= from_seq and filter.matches(letter))
+
+    def get(self, id: uuid.UUID) -> Letter:
+        """One letter; NotFound when it is none (any more)."""
+        for letter in self._read([(id.bytes, None)]):
+            return letter
+        raise NotFound(f"no dead letter {id}: it was replayed or discarded, or it never died")
+
+    def count(self, filter: Filter = ALL) -> int:
+        """How many letters are meant; reads them all when anything narrows."""
+        if filter == ALL:
+            return int(self._outbox.read("ZCARD", self._keys.dead_index))
+        return sum(1 for _ in self.scan(filter))
+
+    def discard(self, id: uuid.UUID) -> bool:
+        """Give a letter up for good; False when it was gone."""
+        return bool(self._scripts.run("discard", id=id.bytes)[0] == b"DISCARDED")
+
+    def _index(self, from_seq: int) -> Iterator[list[tuple[bytes, int | None]]]:
+        """Ids and seqs in batches, each read when it is wanted, so that a long scan holds nothing up."""
+        lowest: int | str = from_seq
+        while True:
+            batch = self._outbox.read(
+                "ZRANGEBYSCORE", self._keys.dead_index, lowest, "+inf", "WITHSCORES", "LIMIT", 0, BATCH
+            )
+            found: list[tuple[bytes, int | None]] = [(name, int(float(seq))) for name, seq in pairs(batch)]
+            if not found:
+                return
+            yield found
+            lowest = f"({found[-1][1]}"
+
+    def _read(self, wanted: Iterable[tuple[bytes, int | None]]) -> Iterator[Letter]:
+        """The letters of these ids that are still there."""
+        batch = list(wanted)
+        letters = self._outbox.read("HMGET", self._keys.dead, *(name for name, _ in batch))
+        for (name, seq), letter in zip(batch, letters, strict=True):
+            if letter is not None:
+                yield decode(name, letter, seq)
+
+
+def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
+    """Read a letter as ``put_letter`` in ``lua/shared/letter.lua`` wrote it; what cannot be read stays raw.
+
+    Args:
+        id: The event's id, which is the letter's name.
+        data: The letter.
+        seq: Its score in the index, where known; else the record says.
+    """
+    died_at_ms = struct.unpack_from(">Q", data, 1)[0]
+    name, at = _counted(data, 9, ">H")
+    group, at = _counted(data, at, ">H")
+    meta, at = _counted(data, at, ">I")
+    body = data[at:]
+    about = _meta(meta)
+    kind, reason = _type_and_reason(group)
+    lane = _lane(name)
+    try:
+        event = record.decode(body)
+    except record.NotARecord:
+        # seq and acceptance stand at the same place in every version of the record (put_letter relies on it)
+        in_index, accepted_at_ms = struct.unpack_from(">QQ", body[:17].ljust(17, b"\0"), 1)
+        event = record.Record(id, in_index, accepted_at_ms, 0, "", body)
+    return Letter(
+        id=uuid.UUID(bytes=id),
+        seq=event.seq if seq is None else seq,
+        lane=lane,
+        app=str(about.get("app") or (lane.app if lane else "")),
+        type=kind,
+        reason=reason,
+        outcome=str(about.get("outcome", "none")),
+        status=about.get("status"),
+        answer=str(about.get("answer", "")),
+        attempts=int(about.get("attempts", 0)),
+        guest_uid=lane.uid if lane and lane.kind == "g" else event.guest_uid,
+        accepted_at_ms=event.accepted_at_ms,
+        died_at_ms=died_at_ms,
+        payload=event.payload,
+    )
+
+
+def iso(ms: int) -> str:
+    """A time in ms since the epoch as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def exact_json(payload: bytes) -> Any:
+    """The payload as a JSON value, None when it is none or would not come through unharmed."""
+    try:
+        value = json.loads(payload, parse_float=_float, parse_constant=_refuse, object_pairs_hook=_object)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if Decimal(repr(number)) != Decimal(text):
+        raise ValueError(f"{text} does not fit a float")
+    return number
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(items)) != len(items):
+        raise ValueError("a name occurs twice")
+    return dict(items)
+
+
+def _as_text(payload: bytes) -> dict[str, str]:
+    try:
+        return {"payload_text": payload.decode()}
+    except UnicodeDecodeError:
+        return {"payload_base64": base64.b64encode(payload).decode()}
+
+
+def _uids(letter: Letter) -> tuple[str, ...]:
+    return tuple(uid for uid in (letter.lane.uid if letter.lane else "", letter.guest_uid) if uid)
+
+
+def _counted(data: bytes, at: int, length: str) -> tuple[bytes, int]:
+    """A field behind its length, and where the next one begins."""
+    start = at + struct.calcsize(length)
+    end = start + struct.unpack_from(length, data, at)[0]
+    return data[start:end], end
+
+
+def _type_and_reason(group: bytes) -> tuple[str, str]:
+    kind, _, reason = group.decode(errors="replace").partition("\t")
+    return kind, reason
+
+
+def _lane(name: bytes) -> Lane | None:
+    try:
+        return Lane.parse(name.decode())
+    except ValueError:
+        return None
+
+
+def _meta(meta: bytes) -> dict[str, Any]:
+    try:
+        about = json.loads(meta)
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}

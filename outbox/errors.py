@@ -1,0 +1,102 @@
+"""Every exception that Insend Relay raises, in one tree::
+
+    RelayError
+    ├── SettingsError       a setting (an INSEND_* variable) is missing or wrong; lists every fault
+    ├── InvalidEvent        the event breaks the tracker's rules; lists every fault by field path
+    ├── NotAccepted         the event is not kept: neither Redis nor the spool could take it
+    ├── OutboxError         something about the Redis that holds the outbox
+    │   ├── OutboxUnreachable   no connection, a time-out, or a Redis that is still loading or read-only
+    │   ├── OutboxFull          Redis has reached maxmemory and may not evict (noeviction)
+    │   ├── OutboxRefused       Redis refused the command: wrong password, no permission, wrong type of key
+    │   └── NewerLayout         the keys in this Redis were written by a newer release
+    ├── Overtaken           the outage guard has paused the app since the decision
+    ├── Busy                a worker is sending the event right now
+    └── NotFound            no dead letter, visitor or app of that name
+
+``InvalidEvent`` and ``NotAccepted`` are all that a call in a web request may raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class RelayError(Exception):
+    """The root of the tree: catch this to catch everything of ours."""
+
+
+class SettingsError(RelayError):
+    """One or more settings are missing or wrong.
+
+    Attributes:
+        faults: One sentence for each wrong setting, each naming its variable and what it wants.
+    """
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+class InvalidEvent(RelayError, ValueError):
+    """The event breaks the tracker's rules and would be refused by it.
+
+    Attributes:
+        faults: ``(path, problem)`` for every fault, such as ``("properties.items[1].qnt", "missing")``.
+    """
+
+    def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{path}: {problem}" for path, problem in self.faults))
+
+
+class NotAccepted(RelayError):
+    """The event is not kept by us: the caller still has it, and nobody else does.
+
+    Attributes:
+        unknown: True when Redis may have taken it all the same (it did not answer in time). Calling again with the
+            same ``idempotency_key`` is then safe; without one it may send the event twice.
+    """
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        self.unknown = unknown
+        super().__init__(message)
+
+
+class OutboxError(RelayError):
+    """Something is wrong with the Redis that holds the outbox."""
+
+
+class OutboxUnreachable(OutboxError):
+    """Redis could not be reached, did not answer in time, or is not ready (loading, read-only).
+
+    Attributes:
+        unknown: True when the command had been sent, so that it may have taken effect.
+    """
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        self.unknown = unknown
+        super().__init__(message)
+
+
+class OutboxFull(OutboxError):
+    """Redis has reached its maxmemory: it takes no more, but gives out what it has."""
+
+
+class OutboxRefused(OutboxError):
+    """Redis answered with an error that trying again will not mend (permission, password, type of key)."""
+
+
+class NewerLayout(OutboxError):
+    """The keys in this Redis were written by a newer release than this one."""
+
+
+class NotFound(RelayError, LookupError):
+    """There is no dead letter, visitor or app of that name."""
+
+
+class Overtaken(RelayError):
+    """The outage guard has paused the app since: the attempt that led to this decision no longer counts."""
+
+
+class Busy(RelayError):
+    """A worker is sending the event right now: how that ends is known in a moment."""

@@ -1,0 +1,33 @@
+"""What is written on a dead letter beside its record: the group that it is counted in, and how it came to be dead."""
+
+from __future__ import annotations
+
+import json
+
+from insend_relay.outbox import record
+
+
+def group(type: str, reason: str) -> bytes:
+    """The name under which dead letters are counted."""
+    return f"{_label(type)}\t{_label(reason)}".encode()
+
+
+def letter_meta(
+    *, app: str, type: str, reason: str, outcome: str, status: int | None = None, answer: str = "", attempts: int = 0
+) -> bytes:
+    """What a dead letter says beside its record; ``dead.Letter`` has the meanings."""
+    about = {"app": app, "type": _label(type), "reason": _label(reason), "outcome": outcome, "status": status}
+    return json.dumps({**about, "answer": answer, "attempts": attempts}, ensure_ascii=False).encode(errors="replace")
+
+
+def _label(text: str) -> str:
+    """A type or reason as letters are counted by it; an invalid event's type is whatever the caller wrote."""
+    return " ".join(text.encode(errors="replace").decode().split())[:200]
+
+
+def type_of(data: bytes) -> str:
+    """The event type inside a stored record, for counting; "?" when it cannot be read."""
+    try:
+        return str(json.loads(record.decode(data).payload)["type"])
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return "?"

@@ -1,0 +1,26 @@
+-- append: take one event into its visitor's lane.
+-- KEYS: ledger apps wake
+-- ARGV: prefix lane app id guest_uid payload once_key once_ms
+-- Returns: {'APPENDED', seq} | {'DUPLICATE', id of the first event with this once_key}
+-- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
+--   so nothing has changed by then: append is the one script that must not start by freeing memory.
+-- Shared: clock pump tail
+local ledger, apps, wake = unpack(KEYS)
+local prefix, lane, app, id, guest_uid, payload, once_key, once_ms = unpack(ARGV)
+-- body
+local once = prefix .. 'once:' .. app .. ':' .. once_key
+if once_key ~= '' then
+  local first = redis.call('GET', once)
+  if first then
+    return {'DUPLICATE', first}
+  end
+end
+local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
+redis.call('HINCRBY', ledger, 'waiting', 1)
+if once_key ~= '' then
+  redis.call('SET', once, id, 'PX', once_ms)
+end
+local record = struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, #guest_uid) .. guest_uid .. payload
+join(lane, app, record)
+beat('accepted')
+return {'APPENDED', seq}

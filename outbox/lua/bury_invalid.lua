@@ -1,0 +1,13 @@
+-- bury_invalid: an event that breaks the tracker's rules is kept as a dead letter, for a person to look at.
+-- KEYS: ledger dead dead_index dead_groups
+-- ARGV: prefix lane id group meta payload
+-- Returns: {'BURIED', seq}
+-- Invariant: accepted and dead rise together. lane is '' when the event names no usable visitor.
+-- Shared: clock letter
+local ledger, dead, dead_index, dead_groups = unpack(KEYS)
+local prefix, lane, id, group, meta, payload = unpack(ARGV)
+-- body
+local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
+beat('accepted')
+put_letter(id, lane, group, meta, struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, 0) .. payload)
+return {'BURIED', seq}

@@ -1,0 +1,98 @@
+-- claim: lease due lanes to a worker, at most as many as it has room for, rotating over the apps that may be claimed.
+-- KEYS: ledger apps lease trying failing doubtful hint
+-- ARGV: prefix worker room lease_ms linger_ms version
+-- Returns: {now ms, fence, {lane, head record, trying or ''}, ...}
+-- Invariant: a lane is leased to one fence at a time. A lease that is found on a due lane was left by a worker that
+--   never said how it ended: its head is marked doubtful before it can be sent again.
+-- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
+-- Shared: clock lane abandoned
+local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
+local prefix, worker, room, lease_ms, linger_ms, version = unpack(ARGV)
+-- body
+local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
+local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
+local RAMP_MS = 30000      -- after an outage the small start is over by then, come what may
+local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
+
+room = tonumber(room)
+local claimed = {now, 0}
+
+local function take(lane)
+  local record = redis.call('LINDEX', lane_key(lane), 0)
+  if not record then
+    redis.call('ZREM', due_key(lane), lane)
+    redis.call('HDEL', lease, lane)
+    return 0
+  end
+  if string.byte(record) > tonumber(version) then
+    redis.call('ZADD', due_key(lane), now + NEWER_MS, lane)
+    return 0
+  end
+  if claimed[2] == 0 then
+    claimed[2] = redis.call('HINCRBY', ledger, 'fence', 1)
+  end
+  local tried = known(lane, record)
+  hold(lane, claimed[2], record, worker, lease_ms)
+  claimed[#claimed + 1] = {lane, record, tried}
+  return 1
+end
+
+-- The longest due and the latest: behind many poisoned lanes a good one may just have come.
+local function choose_probe(due, lanes)
+  local latest = redis.call('ZREVRANGEBYSCORE', due, now, '-inf', 'LIMIT', 0, PROBE_CHOICES)
+  for _, choices in ipairs({lanes, latest}) do
+    for _, lane in ipairs(choices) do
+      if redis.call('HEXISTS', trying, lane) == 0 then
+        return {lane}
+      end
+    end
+  end
+  return {lanes[1]}
+end
+
+local open = redis.call('ZRANGEBYSCORE', apps, '-inf', now, 'LIMIT', 0, APPS_AT_ONCE)
+for _, app in ipairs(open) do
+  local left = room - (#claimed - 2)
+  if left <= 0 then
+    break
+  end
+  local outage, due = prefix .. 'outage:' .. app, prefix .. 'due:' .. app
+  local state = redis.call('HMGET', outage, 'since', 'tokens', 'resumed')
+  local paused, tokens = state[1], tonumber(state[2])
+  if tokens and now - tonumber(state[3]) > RAMP_MS then
+    redis.call('HDEL', outage, 'tokens', 'resumed')
+    tokens = nil
+  end
+  local most = paused and PROBE_CHOICES or math.min(left, tokens or left)
+  local lanes = {}
+  if most > 0 then
+    lanes = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, most)
+  end
+  if #lanes > 0 or #open == APPS_AT_ONCE then -- nothing due, nobody behind: nothing to write
+    redis.call('DEL', hint)
+    if paused and #lanes > 0 then
+      lanes = choose_probe(due, lanes)
+    end
+    local taken = 0
+    for _, lane in ipairs(lanes) do
+      taken = taken + take(lane)
+    end
+    if tokens and taken > 0 then
+      redis.call('HINCRBY', outage, 'tokens', -taken)
+    end
+    if paused and taken > 0 then
+      redis.call('HSET', outage, 'probe', lanes[1])
+      redis.call('ZADD', apps, now + lease_ms, app)
+    else
+      redis.call('ZADD', apps, now, app)
+    end
+  end
+end
+linger_ms = tonumber(linger_ms)
+if linger_ms == 0 or #claimed - 2 >= room then
+  redis.call('DEL', hint)
+elseif redis.call('PTTL', hint) < linger_ms / 2 then
+  redis.call('DEL', hint)
+  redis.call('SET', hint, '1', 'PX', linger_ms)
+end
+return claimed

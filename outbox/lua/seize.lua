@@ -1,0 +1,24 @@
+-- seize: lease one lane to an operator, even before it is due and while its app is paused, but never from a worker.
+-- KEYS: ledger lease trying failing doubtful
+-- ARGV: prefix lane worker lease_ms
+-- Returns: {'SEIZED', now ms, fence, head record, trying or ''} | {'BUSY', its worker} | {'EMPTY'}
+-- Invariant: a lane is leased to one fence at a time. A lease that is over was left behind: its head is marked doubtful,
+--   as claim does.
+-- Shared: clock lane abandoned
+local ledger, lease, trying, failing, doubtful = unpack(KEYS)
+local prefix, lane, worker, lease_ms = unpack(ARGV)
+-- body
+local record = redis.call('LINDEX', lane_key(lane), 0)
+if not record then
+  return {'EMPTY'}
+end
+local held = redis.call('HGET', lease, lane)
+local due = tonumber(redis.call('ZSCORE', due_key(lane), lane) or 0)
+if held and due > now then
+  return {'BUSY', string.sub(held, 25)}
+end
+redis.call('ZREM', due_key(lane), lane)
+local tried = known(lane, record)
+local fence = redis.call('HINCRBY', ledger, 'fence', 1)
+hold(lane, fence, record, worker, lease_ms)
+return {'SEIZED', now, fence, record, tried}

@@ -1,0 +1,81 @@
+-- lane: what the transitions of a lane's head share. Needs: clock; where a lane is given back also pump.
+local function lane_key(lane)
+  return prefix .. 'lane:' .. lane
+end
+
+local function app_of(lane)
+  return string.match(lane, '^[^/]*')
+end
+
+local function id_of(record)
+  return string.sub(record, 18, 33)
+end
+
+-- Offset 9, eight bytes; the rest of the record is not Lua's business.
+local function accepted_at(record)
+  return (struct.unpack('>I8', record, 10))
+end
+
+local function due_key(lane)
+  return prefix .. 'due:' .. app_of(lane)
+end
+
+-- Whether the caller still holds the lane, and whether its record is still the head.
+local function standing(lane, fence, id)
+  local held = redis.call('HGET', lease, lane)
+  if not held or struct.unpack('>I8', held) ~= tonumber(fence) then
+    return 'SUPERSEDED'
+  end
+  local head = redis.call('LINDEX', lane_key(lane), 0)
+  local worker = string.sub(held, 25)
+  if not head or id_of(head) ~= id then
+    return 'ALREADY', head, worker
+  end
+  return 'HEAD', head, worker
+end
+
+-- A decision that rests on an attempt that counted, while the outage guard has paused the app since: the attempt is to
+-- count no more.
+local function overtaken(lane, if_open)
+  return if_open == '1' and redis.call('HEXISTS', prefix .. 'outage:' .. app_of(lane), 'since') == 1
+end
+
+-- A probe that ends without the guard's hearing of it (a shutdown, a record that cannot be read): the next one may go.
+local function give_back_probe(lane)
+  local app = app_of(lane)
+  if redis.call('HGET', prefix .. 'outage:' .. app, 'probe') == lane then
+    redis.call('HDEL', prefix .. 'outage:' .. app, 'probe')
+    if redis.call('HEXISTS', prefix .. 'outage:' .. app, 'operator') == 0 then
+      redis.call('ZADD', apps, now, app)
+    end
+  end
+end
+
+-- A lane that was taken after an outage and given back untried: its token is free for another.
+local function give_back_token(lane)
+  local outage = prefix .. 'outage:' .. app_of(lane)
+  if redis.call('HEXISTS', outage, 'tokens') == 1 then
+    redis.call('HINCRBY', outage, 'tokens', 1)
+  end
+end
+
+local function hold(lane, fence, record, worker, lease_ms)
+  redis.call('HDEL', lease, lane) -- a first write that a full Redis allows
+  redis.call('HSET', lease, lane, struct.pack('>I8', fence) .. id_of(record) .. worker)
+  redis.call('ZADD', due_key(lane), now + lease_ms, lane)
+end
+
+-- This event may have reached the tracker without our knowing: should it arrive twice, it is one of these.
+local function mark_doubtful(id)
+  redis.call('HINCRBY', ledger, 'duplicates_possible', 1)
+  redis.call('ZADD', doubtful, now, id)
+  redis.call('ZREMRANGEBYRANK', doubtful, 0, -10001)
+end
+
+local function make_due(lane, delay_ms)
+  redis.call('HDEL', lease, lane)
+  redis.call('ZADD', due_key(lane), now + delay_ms, lane)
+  if delay_ms == 0 then
+    call_pump()
+  end
+end

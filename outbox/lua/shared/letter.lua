@@ -1,0 +1,30 @@
+-- letter: how a dead letter is written and taken away. Needs: clock.
+-- Layout, big-endian: version 1 (1 byte), died at ms (8), then with their lengths: lane (2), group (2), meta (4), record.
+local function put_letter(id, lane, group, meta, record)
+  redis.call('HSET', dead, id, struct.pack('>BI8I2', 1, now, #lane) .. lane .. struct.pack('>I2', #group) .. group
+    .. struct.pack('>I4', #meta) .. meta .. record)
+  redis.call('ZADD', dead_index, (struct.unpack('>I8', record, 2)), id)
+  redis.call('HINCRBY', dead_groups, group, 1)
+  redis.call('HINCRBY', ledger, 'dead', 1)
+  beat('dead')
+end
+
+local function read_letter(letter)
+  local lane_length = struct.unpack('>I2', letter, 10)
+  local lane = string.sub(letter, 12, 11 + lane_length)
+  local at = 12 + lane_length
+  local group_length = struct.unpack('>I2', letter, at)
+  local group = string.sub(letter, at + 2, at + 1 + group_length)
+  at = at + 2 + group_length
+  local meta_length = struct.unpack('>I4', letter, at)
+  return lane, group, string.sub(letter, at + 4 + meta_length)
+end
+
+local function take_letter(id, group)
+  redis.call('HDEL', dead, id)
+  redis.call('ZREM', dead_index, id)
+  if redis.call('HINCRBY', dead_groups, group, -1) <= 0 then
+    redis.call('HDEL', dead_groups, group)
+  end
+  redis.call('HINCRBY', ledger, 'dead', -1)
+end

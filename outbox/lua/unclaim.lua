@@ -1,0 +1,22 @@
+-- unclaim: give back what a claim leased whose answer never came; nothing of it was sent, so nothing is counted or marked.
+-- KEYS: apps lease hint wake
+-- ARGV: prefix worker
+-- Returns: {how many lanes}
+-- Invariant: only leases of exactly this worker's name end, and a name is used for one claim only. As many leases are
+--   looked through as there are lanes under way.
+-- Shared: clock pump lane
+local apps, lease, hint, wake = unpack(KEYS)
+local prefix, worker = unpack(ARGV)
+-- body
+local given_back = 0
+redis.call('DEL', hint)
+local leases = redis.call('HGETALL', lease)
+for i = 1, #leases, 2 do
+  if string.sub(leases[i + 1], 25) == worker then
+    make_due(leases[i], 0)
+    give_back_probe(leases[i])
+    give_back_token(leases[i])
+    given_back = given_back + 1
+  end
+end
+return {given_back}

@@ -1,0 +1,302 @@
+"""What an operator asks first: how much waits, since when, what is held back, and whether the books balance.
+
+Reading it is cheap: the work is bounded by the number of apps, whatever the number of lanes and events. The oldest
+waiting event is therefore looked for where it must be (lanes in trouble, both ends of each schedule), not everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from insend_relay.outbox.dead import iso
+from insend_relay.outbox.errors import OutboxRefused
+from insend_relay.outbox.replies import pairs
+from insend_relay.outbox.store import Outbox
+
+MOST_APPS = 1_000
+ENDS = 100  # lanes looked at from each end of the schedules, shared out among the apps
+PULSE_MINUTES = 5
+OVERHEAD_BYTES = 280  # what an event costs in Redis beside its record: list, schedule and the lane's name in both
+ENOUGH_WAITING = 100  # below this the growth of a few minutes says nothing
+STALLED_SECONDS = 60
+SOON_SECONDS = 7_200  # a Redis that is full sooner than this is something to do
+
+_COUNTS = (
+    "accepted",
+    "delivered",
+    "waiting",
+    "dead",
+    "discarded",
+    "replayed",
+    "duplicates_possible",
+    "no_visitor",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """An app whose events are held back.
+
+    Attributes:
+        app: The application's key.
+        since_ms: Since when, on Redis's clock.
+        until_ms: When the next probe may go; None when only an operator ends it.
+        reason: What the tracker said, or that an operator did it.
+        operator: True when an operator paused it.
+        held: How many lanes wait in it.
+    """
+
+    app: str
+    since_ms: int
+    until_ms: int | None
+    reason: str
+    operator: bool
+    held: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As in ``insend status --json``."""
+        until = None if self.until_ms is None else iso(self.until_ms)
+        return {"app": self.app, "since": iso(self.since_ms), "until": until, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The state of one outbox.
+
+    Attributes:
+        accepted: Events taken since the beginning.
+        delivered: Those answered 200.
+        waiting: Those in their lanes now.
+        dead: Those in the dead letters now.
+        discarded: Those that an operator gave up.
+        replayed: How often a dead letter went back to its lane.
+        spooled: Events on a producer's disk, not yet in Redis.
+        duplicates_possible: Events that may have reached the tracker once more than we know.
+        no_visitor: Calls that named no visitor and left no event.
+        oldest_waiting_seconds: The age of the oldest waiting event; None when none waits.
+        held_lanes: Visitors whose first event is being tried again.
+        paused: The apps that are held back as a whole.
+        redis_headroom_bytes: What is left up to maxmemory; None when unlimited or unknown.
+        full_in_seconds: When that is used up at the pace of the last minutes; None when it is not in sight.
+        balanced: Whether accepted = delivered + waiting + dead + discarded.
+        stalled: Whether events could be claimed and nobody has done anything for a minute.
+        now_ms: When this was read, on Redis's clock.
+    """
+
+    accepted: int
+    delivered: int
+    waiting: int
+    dead: int
+    discarded: int
+    replayed: int
+    spooled: int
+    duplicates_possible: int
+    no_visitor: int
+    oldest_waiting_seconds: float | None
+    held_lanes: int
+    paused: list[Paused]
+    redis_headroom_bytes: int | None
+    full_in_seconds: float | None
+    balanced: bool
+    now_ms: int
+    stalled: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As in ``insend status --json``."""
+        return {
+            "accepted": self.accepted,
+            "delivered": self.delivered,
+            "waiting": self.waiting,
+            "dead": self.dead,
+            "discarded": self.discarded,
+            "replayed": self.replayed,
+            "spooled": self.spooled,
+            "duplicates_possible": self.duplicates_possible,
+            "no_visitor": self.no_visitor,
+            "oldest_waiting_seconds": self.oldest_waiting_seconds,
+            "held_lanes": self.held_lanes,
+            "paused": [paused.as_dict() for paused in self.paused],
+            "redis_headroom_bytes": self.redis_headroom_bytes,
+            "redis_full_in_seconds": self.full_in_seconds,
+            "balanced": self.balanced,
+            "stalled": self.stalled,
+            "now_ms": self.now_ms,
+        }
+
+
+def read_status(outbox: Outbox, *, now_ms: int | None = None) -> Status:
+    """Read it all; ``now_ms`` stands in for Redis's clock."""
+    now_ms = read_clock(outbox) if now_ms is None else now_ms
+    ledger = read_ledger(outbox)
+    apps = [name.decode() for name in outbox.read("ZRANGE", outbox.keys.apps, 0, MOST_APPS - 1)]
+    paused = [pause for app in apps if (pause := read_paused(outbox, app))]
+    heads = _heads(outbox, apps) if ledger["waiting"] else []
+    births = [int.from_bytes(head[9:17]) for head in heads] + _births_in_trouble(outbox)
+    grown, busy = _pulse(outbox, now_ms)
+    headroom = _headroom(outbox)
+    return Status(
+        **ledger,
+        spooled=0,
+        oldest_waiting_seconds=max(0, now_ms - min(births)) / 1000 if births else None,
+        held_lanes=int(outbox.read("ZCARD", outbox.keys.failing)),
+        paused=paused,
+        redis_headroom_bytes=headroom,
+        full_in_seconds=_full_in(headroom, grown, heads, ledger["waiting"]),
+        balanced=balances(ledger),
+        stalled=not busy and _unclaimed_seconds(outbox, apps, now_ms) > STALLED_SECONDS,
+        now_ms=now_ms,
+    )
+
+
+def read_clock(outbox: Outbox) -> int:
+    """Redis's clock, ms since the epoch."""
+    seconds, micros = outbox.read("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def read_ledger(outbox: Outbox) -> dict[str, int]:
+    """The ledger's counts, as they were at one moment."""
+    counts = outbox.read("HMGET", outbox.keys.ledger, *_COUNTS)
+    return {name: int(count or 0) for name, count in zip(_COUNTS, counts, strict=True)}
+
+
+def balances(ledger: dict[str, int]) -> bool:
+    """The promise: every accepted event is delivered, waiting, dead or discarded."""
+    return ledger["accepted"] == ledger["delivered"] + ledger["waiting"] + ledger["dead"] + ledger["discarded"]
+
+
+def read_paused(outbox: Outbox, app: str) -> Paused | None:
+    """Why an app is held back; None when it is not."""
+    names = ("operator", "since", "until", "reason")
+    operator, since, until, reason = outbox.read("HMGET", outbox.keys.outage(app), *names)
+    if operator is None and since is None:
+        return None
+    held = int(outbox.read("ZCARD", outbox.keys.due(app)))
+    if operator is not None:
+        return Paused(app, int(operator), None, "paused by an operator", operator=True, held=held)
+    said = (reason or b"").decode(errors="replace")
+    return Paused(app, int(since), None if until is None else int(until), said, operator=False, held=held)
+
+
+def headline(status: Status) -> str:
+    """The one line that decides whether an operator has anything to do."""
+    if not status.balanced:
+        return "BOOKS DO NOT BALANCE: run `insend audit`"
+    if status.paused:
+        return _paused_line(status)
+    if status.stalled:
+        return f"STALLED: {_waiting(status)}, no app paused: are workers running?"
+    if status.dead:
+        return f"DEAD LETTERS: {status.dead:,} (see `insend dead groups`)"
+    return f"OK: {_waiting(status)}{_full(status)}"
+
+
+def _paused_line(status: Status) -> str:
+    by_operator = [pause for pause in status.paused if pause.operator]
+    first = min(by_operator or status.paused, key=lambda pause: pause.since_ms)
+    others = len(status.paused) - 1
+    since = datetime.fromtimestamp(first.since_ms / 1000, UTC).strftime("%H:%M")
+    why = "by an operator" if first.operator else _shortened(first.reason)
+    more = f" and {others} more app{'s' if others > 1 else ''}" if others else ""
+    line = f"PAUSED since {since} UTC ({why}){more}: {status.waiting:,} waiting, nothing lost"
+    if first.until_ms is not None:
+        left = (first.until_ms - status.now_ms) / 1000
+        line += f", next probe in {span(left)}" if left > 0 else ", probing now"
+    line += _full(status)
+    if status.dead:
+        line += f", {status.dead:,} dead letter{'s' if status.dead > 1 else ''}"
+    if status.full_in_seconds is not None and status.full_in_seconds < SOON_SECONDS:
+        return line + ". Raise Redis's maxmemory."
+    return line + (f". `insend resume {first.app}` ends it." if first.operator else ". Nothing to do.")
+
+
+def _waiting(status: Status) -> str:
+    if not status.waiting:
+        return "nothing waiting"
+    text = f"{status.waiting:,} waiting"
+    if status.oldest_waiting_seconds is not None:
+        text += f", oldest {span(status.oldest_waiting_seconds)}"
+    if status.held_lanes:
+        text += f", {status.held_lanes:,} visitor{'s' if status.held_lanes > 1 else ''} being tried again"
+    return text
+
+
+def _full(status: Status) -> str:
+    return "" if status.full_in_seconds is None else f", Redis full in ~{span(status.full_in_seconds)}"
+
+
+def _shortened(text: str) -> str:
+    text = text or "no reason given"
+    return text if len(text) <= 60 else text[:59] + "…"  # noqa: PLR2004 - a line of a terminal
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest fitting unit: ``0.3 s``, ``40 s``, ``10 min``, ``6 h``, ``3 d``."""
+    for limit, size, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
+        if seconds < limit:
+            number = seconds / size
+            return f"{number:.1f} {unit}" if 0 < number < 10 and unit == "s" else f"{number:.0f} {unit}"  # noqa: PLR2004
+    return f"{seconds / 86_400:.0f} d"
+
+
+def _heads(outbox: Outbox, apps: list[str]) -> list[bytes]:
+    """The heads of the lanes at both ends of each app's schedule."""
+    share = max(1, ENDS // max(1, len(apps)))
+    heads = []
+    for app in apps:
+        due = outbox.keys.due(app)
+        lanes = {*outbox.read("ZRANGE", due, 0, share - 1), *outbox.read("ZRANGE", due, -share, -1)}
+        heads += [outbox.read("LINDEX", outbox.keys.lane(lane.decode()), 0) for lane in lanes]
+    return [head for head in heads if head]
+
+
+def _births_in_trouble(outbox: Outbox) -> list[int]:
+    """When the oldest head that has failed was accepted, if there is one."""
+    oldest = pairs(outbox.read("ZRANGE", outbox.keys.failing, 0, 0, "WITHSCORES"))
+    return [int(float(accepted_at)) for _, accepted_at in oldest]
+
+
+def _unclaimed_seconds(outbox: Outbox, apps: list[str], now_ms: int) -> float:
+    """For how long something could have been claimed and was not."""
+    longest = 0.0
+    for app in apps:
+        for _, due_at in pairs(outbox.read("ZRANGE", outbox.keys.due(app), 0, 0, "WITHSCORES")):
+            open_from = float(outbox.read("ZSCORE", outbox.keys.apps, app) or 0)
+            longest = max(longest, now_ms - max(float(due_at), open_from))
+    return longest / 1000
+
+
+def _pulse(outbox: Outbox, now_ms: int) -> tuple[float, bool]:
+    """How many events a second came to stay in the last minutes, and whether any was worked on in this or the last."""
+    minute = now_ms // 60_000
+    came = 0
+    busy = False
+    for past in range(PULSE_MINUTES + 1):
+        names = ("accepted", "delivered", "dead", "failed")
+        counts = outbox.read("HMGET", outbox.keys.pulse(minute - past), *names)
+        accepted, delivered, dead, failed = (int(count or 0) for count in counts)
+        came += accepted - delivered  # a dead letter stays in Redis too
+        busy = busy or (past <= 1 and delivered + dead + failed > 0)
+    return came / (PULSE_MINUTES * 60 + now_ms % 60_000 / 1000), busy
+
+
+def _headroom(outbox: Outbox) -> int | None:
+    try:
+        reply = outbox.read("INFO", "memory")
+    except OutboxRefused:  # a hosted Redis may forbid it
+        return None
+    if not isinstance(reply, dict):
+        lines = bytes(reply).decode().splitlines()
+        reply = dict(line.split(":", 1) for line in lines if ":" in line)
+    most = int(reply.get("maxmemory", 0))
+    return max(0, most - int(reply["used_memory"])) if most else None
+
+
+def _full_in(headroom: int | None, grown_per_second: float, heads: list[bytes], waiting: int) -> float | None:
+    """When the headroom is used up, from the size of the records at hand."""
+    if headroom is None or grown_per_second <= 0 or waiting <= ENOUGH_WAITING or not heads:
+        return None
+    each = sum(map(len, heads)) / len(heads) + OVERHEAD_BYTES
+    return headroom / (grown_per_second * each)

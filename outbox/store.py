@@ -1,0 +1,395 @@
+"""The life of an event: append, claim, settle, retry, bury, release; and the outage guard's report.
+
+``Outbox`` is the one door to the scripts. It keeps no state of its own but a client, so any number may work on the same
+namespace. What is there to look at (status, dead letters, a visitor's lane) is read by the other modules of this room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from insend_relay.outbox import record
+from insend_relay.outbox.connection import Executor, errors_mapped
+from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
+from insend_relay.outbox.keys import LAYOUT, Keys, Lane
+from insend_relay.outbox.letter import group, letter_meta
+from insend_relay.outbox.scripts import Scripts
+from insend_relay.outbox.trying import Tried
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an append.
+
+    Attributes:
+        id: The id under which the event is kept; the first one's when this was a duplicate.
+        duplicate: True when an event with the same idempotency key had been taken before.
+    """
+
+    id: uuid.UUID
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A leased lane and its head.
+
+    Attributes:
+        lane: The lane's name, ``APP/v/UID`` or ``APP/g/UID``.
+        fence: The fencing token of this lease; a later holder has a higher one.
+        data: The head's bytes as stored; ``record.decode`` reads them.
+        tried: What is known of the head's earlier attempts, as stored; empty when there were none.
+        now_ms: Redis's clock at the claim.
+    """
+
+    lane: str
+    fence: int
+    data: bytes
+    tried: bytes
+    now_ms: int
+
+    @property
+    def id(self) -> bytes:
+        """The head's id, readable in every version of the record."""
+        return self.data[17:33]
+
+    @property
+    def app(self) -> str:
+        """The lane's application."""
+        return self.lane.partition("/")[0]
+
+    def attempts(self) -> Tried:
+        """What is known of the head's earlier attempts."""
+        return Tried.unpack(self.tried, self.id)
+
+    def following(self, data: bytes) -> Claim | None:
+        """The same lease with the next head, as settle and bury return it; None when there is none."""
+        return Claim(self.lane, self.fence, data, b"", self.now_ms) if data else None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The numbers by which the outage guard judges; see ``Settings`` for their meaning."""
+
+    unreachable: int = 3
+    lanes: int = 5
+    first_ms: int = 1_000
+    max_ms: int = 60_000
+    calm_ms: int = 60_000
+    rejected_ms: int = 900_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outage guard's answer to a report.
+
+    Attributes:
+        counts: Whether the attempt counts against the retry policy.
+        until_ms: Until when the app is paused, on Redis's clock; 0 when it is not.
+        began: True when this report began the pause.
+    """
+
+    counts: bool
+    until_ms: int
+    began: bool
+
+
+Failure = Literal["unreachable", "closed", "server", "rejected"]
+
+
+class Outbox:
+    """The events of one namespace in Redis.
+
+    Args:
+        redis: A client, or whatever else runs a command.
+        namespace: As in the settings.
+        outage_over: Told the app when a 200 that is settled here ends its outage.
+
+    Every method is one round trip and raises OutboxError (unreachable, full, refused).
+    """
+
+    def __init__(
+        self, redis: Executor, *, namespace: str = "insend", outage_over: Callable[[str], None] | None = None
+    ) -> None:
+        self.redis = redis
+        self.keys = Keys(namespace)
+        self._run = Scripts(redis, self.keys).run
+        self._outage_over = outage_over
+
+    def read(self, *command: Any) -> Any:
+        """Run a plain command, with its errors turned into ours."""
+        with errors_mapped():
+            return self.redis.execute_command(*command)
+
+    def check_layout(self) -> None:
+        """Claim this Redis for our layout; NewerLayout when a newer release has written to it."""
+        found = self.read("GET", self.keys.layout)
+        if found is None:
+            with contextlib.suppress(OutboxFull):  # a full Redis is to be drained, claimed or not
+                self.read("SET", self.keys.layout, LAYOUT, "NX")
+        elif int(found) > LAYOUT:
+            raise NewerLayout(
+                f"this Redis holds layout {int(found)}, this release knows {LAYOUT}: upgrade insend-relay here"
+            )
+
+    # Producers
+
+    def append(
+        self,
+        lane: Lane,
+        event_id: uuid.UUID,
+        payload: bytes,
+        *,
+        guest_uid: str = "",
+        idempotency_key: str = "",
+        idempotency_seconds: int = 86_400,
+    ) -> Appended:
+        """Take one event into its visitor's lane.
+
+        Args:
+            lane: The visitor's lane, or the guest's when there is no visitor.
+            event_id: From ``record.new_id``.
+            payload: The data object as it will be sent, UTF-8 JSON.
+            guest_uid: The guest's uid, only when the event carries both.
+            idempotency_key: The caller's name for this event; a second one of the same name is a duplicate.
+            idempotency_seconds: How long that name is remembered.
+        """
+        status, first = self._run(
+            "append",
+            lane=str(lane),
+            app=lane.app,
+            id=event_id.bytes,
+            guest_uid=guest_uid,
+            payload=payload,
+            once_key=_once(idempotency_key),
+            once_ms=idempotency_seconds * 1000,
+        )
+        if status == b"DUPLICATE":
+            return Appended(uuid.UUID(bytes=first), duplicate=True)
+        return Appended(event_id, duplicate=False)
+
+    def bury_invalid(
+        self, app: str, event_id: uuid.UUID, *, lane: Lane | None, type: str, payload: bytes, faults: str
+    ) -> None:
+        """Keep an event that breaks the rules as a dead letter.
+
+        Args:
+            app: The application's key.
+            event_id: From ``record.new_id``.
+            lane: The visitor's lane, when the event names a usable visitor.
+            type: The event type as the caller gave it.
+            payload: The event as well as it can be written down.
+            faults: What is wrong with it.
+        """
+        meta = letter_meta(app=app, type=type, reason="invalid", outcome="invalid", answer=faults)
+        self._run(
+            "bury_invalid",
+            lane=str(lane or ""),
+            id=event_id.bytes,
+            group=group(type, "invalid"),
+            meta=meta,
+            payload=payload,
+        )
+
+    def count(self, what: Literal["no_visitor", "opted_out"]) -> None:
+        """Count a call that left no event behind."""
+        self.read("HINCRBY", self.keys.ledger, what, 1)
+
+    # Workers
+
+    def claim(self, worker: str, room: int, *, lease_ms: int, linger_ms: int = 0) -> list[Claim]:
+        """Lease due lanes, at most ``room``, rotating over the apps that may be claimed.
+
+        Args:
+            worker: Who claims; shown to operators up to a ``#``, which may be followed by the claim's own number.
+            room: How many lanes the caller can work on now.
+            lease_ms: How long nobody else may have them.
+            linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
+        """
+        now_ms, fence, *lanes = self._run(
+            "claim", worker=worker, room=room, lease_ms=lease_ms, linger_ms=linger_ms, version=record.VERSION
+        )
+        return [Claim(lane.decode(), fence, data, tried, now_ms) for lane, data, tried in lanes]
+
+    def unclaim(self, worker: str) -> None:
+        """Give back what a claim of this name leased, when its answer never came.
+
+        Args:
+            worker: The name that the claim was made under; a name must not have been used for another.
+        """
+        self._run("unclaim", worker=worker)
+
+    def wake(self) -> None:
+        """Call a pump: there is more due than the caller can take."""
+        self._run("wake")
+
+    def seize(self, lane: Lane | str, worker: str, *, lease_ms: int) -> Claim | None:
+        """Lease one lane for an operator, due or not, paused or not; None when nothing waits in it.
+
+        Args:
+            lane: Which.
+            worker: Who takes it; shown to others.
+            lease_ms: As in ``claim``.
+
+        Raises:
+            Busy: A worker holds the lane.
+        """
+        status, *rest = self._run("seize", lane=str(lane), worker=worker, lease_ms=lease_ms)
+        if status == b"EMPTY":
+            return None
+        if status == b"BUSY":
+            holder = rest[0].decode().partition("#")[0]
+            raise Busy(f"{holder} is sending the first event of {lane} right now: try again in a moment")
+        now_ms, fence, data, tried = rest
+        return Claim(str(lane), fence, data, tried, now_ms)
+
+    def settle(self, claim: Claim, *, lease_ms: int) -> Claim | None:
+        """The head was answered 200: it is delivered. Returns the lane's next head, leased for ``lease_ms`` from now.
+
+        None when the lane is empty, paused or somebody else's by now, or when ``lease_ms`` is 0 (take no more).
+        """
+        _, following, outage_over = self._run(
+            "settle", lane=claim.lane, fence=claim.fence, id=claim.id, lease_ms=lease_ms, version=record.VERSION
+        )
+        if outage_over and self._outage_over:
+            self._outage_over(claim.app)
+        return claim.following(following)
+
+    def retry(self, claim: Claim, tried: Tried, *, delay_ms: int, doubt: bool = False, if_open: bool = False) -> bool:
+        """The attempt failed and counts: the lane is due again in ``delay_ms``. False when it is not ours any more.
+
+        Args:
+            claim: The lease.
+            tried: What is known of the head now, this attempt included.
+            delay_ms: How long the lane waits.
+            doubt: True when the tracker may have taken the event all the same.
+            if_open: Do it only while the outage guard has not paused the app.
+
+        Raises:
+            Overtaken: It has.
+        """
+        return self._give_back("retry", claim, tried.pack(), delay_ms, doubt=doubt, if_open="1" if if_open else "")
+
+    def release(self, claim: Claim, tried: Tried | None = None, *, delay_ms: int = 0, doubt: bool = False) -> bool:
+        """Give the lane back with no attempt counted; see ``retry``. ``tried`` None leaves what is known as it is."""
+        return self._give_back("release", claim, tried.pack() if tried else b"", delay_ms, doubt=doubt)
+
+    def _give_back(self, verb: str, claim: Claim, tried: bytes, delay_ms: int, *, doubt: bool, **more: str) -> bool:
+        status = self._run(
+            verb,
+            lane=claim.lane,
+            fence=claim.fence,
+            id=claim.id,
+            delay_ms=max(0, delay_ms),
+            tried=tried,
+            doubt="1" if doubt else "",
+            **more,
+        )[0]
+        _raise_if_overtaken(status, claim)
+        return bool(status in {b"RETRIED", b"RELEASED"})
+
+    def bury(
+        self,
+        claim: Claim,
+        *,
+        type: str,
+        reason: str,
+        meta: bytes,
+        lease_ms: int,
+        doubt: bool = False,
+        if_open: bool = False,
+    ) -> Claim | None:
+        """The head becomes a dead letter; returns the lane's next head, as ``settle`` does.
+
+        Args:
+            claim: The lease.
+            type: The event type, "?" when it cannot be read.
+            reason: Why, in a few words that many letters share.
+            meta: From ``letter_meta``.
+            lease_ms: As in ``settle``.
+            doubt: As in ``retry``.
+            if_open: As in ``retry``.
+
+        Raises:
+            Overtaken: As in ``retry``.
+        """
+        reply = self._run(
+            "bury",
+            lane=claim.lane,
+            fence=claim.fence,
+            id=claim.id,
+            group=group(type, reason),
+            meta=meta,
+            doubt="1" if doubt else "",
+            if_open="1" if if_open else "",
+            lease_ms=lease_ms,
+            version=record.VERSION,
+        )
+        _raise_if_overtaken(reply[0], claim)
+        return claim.following(reply[1])
+
+    def report(
+        self, claim: Claim, failure: Failure, reason: str, guard: Guard, *, jitter: float = 1.0, retry_after_ms: int = 0
+    ) -> Verdict:
+        """Tell the outage guard of a failed attempt; it says whether the attempt counts.
+
+        Args:
+            claim: The lease.
+            failure: Its kind.
+            reason: What operators will read while the app is paused.
+            guard: The numbers to judge by.
+            jitter: The factor on the pause that this report may begin.
+            retry_after_ms: How long the tracker asked us to wait; 0 when it did not.
+        """
+        status, until_ms, began = self._run(
+            "report",
+            app=claim.app,
+            lane=claim.lane,
+            kind=failure,
+            reason=reason,
+            retry_after_ms=retry_after_ms,
+            first_ms=guard.first_ms,
+            max_ms=guard.max_ms,
+            jitter=jitter,
+            unreachable_limit=guard.unreachable,
+            lanes_limit=guard.lanes,
+            calm_ms=guard.calm_ms,
+            rejected_ms=guard.rejected_ms,
+        )
+        return Verdict(status == b"COUNTED", until_ms, bool(began))
+
+    def look(self, hint_ms: int) -> tuple[bool, int]:
+        """For the pump: whether to publish a hint now, and for how many ms a claimable lane has been left lying."""
+        publish, unclaimed_ms = self._run("look", hint_ms=hint_ms)
+        return bool(publish), unclaimed_ms
+
+    # Operators
+
+    def pause(self, app: str) -> None:
+        """Hold an app back until ``resume``: its events are kept and none is sent."""
+        self._run("pause", app=app)
+
+    def resume(self, app: str) -> None:
+        """Let an app go on at once, whatever held it back."""
+        self._run("resume", app=app)
+
+    def apps(self) -> list[str]:
+        """Every app that ever had an event here."""
+        return [name.decode() for name in self.read("ZRANGE", self.keys.apps, 0, -1)]
+
+
+def _raise_if_overtaken(status: bytes, claim: Claim) -> None:
+    if status == b"PAUSED":
+        raise Overtaken(f"app {claim.app} is paused")
+
+
+def _once(idempotency_key: str) -> str:
+    """A caller's key may be long or personal: only its hash goes into Redis."""
+    if not idempotency_key:
+        return ""
+    return hashlib.blake2b(idempotency_key.encode(errors="surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,16 @@
+"""What a web application imports: it takes events, checks them, and keeps them in Redis::
+
+    from insend_relay.producers import InSend
+
+    insend = InSend.from_env()
+    receipt = insend.purchase(order_id="1042", revenue=99.9, visitor_uid="42")
+
+Light on purpose: it needs redis and nothing of Celery or requests.
+"""
+
+from insend_relay.outbox.errors import InvalidEvent, NotAccepted
+from insend_relay.producers.insend import InSend
+from insend_relay.producers.receipt import Receipt
+from insend_relay.producers.visitor_info import ERASE
+
+__all__ = ["ERASE", "InSend", "InvalidEvent", "NotAccepted", "Receipt"]

@@ -1,0 +1,173 @@
+"""One connection to Redis whose commands keep a total deadline.
+
+redis-py's time-outs are per read, so a Redis that drips a byte at a time holds a call for ever. Here every send and
+receive on the socket gets only the time that is left.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from insend_relay.outbox.errors import OutboxUnreachable, SettingsError
+
+CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; only the background thread ever waits for these
+
+
+class _TimedSocket:
+    """A socket that gives up at ``deadline`` (monotonic seconds), however its time is spent."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner = inner
+        self.deadline = time.monotonic() + CONNECT_SECONDS
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Ignored: redis-py sets its own, per read; the deadline is what counts."""
+
+    def sendall(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            self._take_time()
+            rest = rest[self._inner.send(rest) :]
+
+    def recv(self, *args: Any) -> bytes:
+        self._take_time()
+        return self._inner.recv(*args)
+
+    def recv_into(self, *args: Any) -> int:
+        self._take_time()
+        return self._inner.recv_into(*args)
+
+    def _take_time(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("deadline reached")
+        self._inner.settimeout(left)
+
+
+class _Timed:
+    """Mixed into redis-py's connections: the socket they open is a timed one."""
+
+    timed: _TimedSocket
+
+    def _connect(self) -> _TimedSocket:
+        self.timed = _TimedSocket(super()._connect())  # type: ignore[misc]
+        return self.timed
+
+
+class _Tcp(_Timed, redis.Connection):
+    """redis://"""
+
+
+class _Tls(_Timed, SSLConnection):
+    """rediss://"""
+
+
+class _Unix(_Timed, UnixDomainSocketConnection):
+    """unix://"""
+
+
+_KINDS: dict[type, type[Any]] = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+
+
+class Address:
+    """Where Redis is; SettingsError when ``url`` is no address of one."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+            self._kind = _KINDS.get(options.pop("connection_class", redis.Connection), _Tcp)
+            self._options = {
+                **options,
+                "socket_timeout": CONNECT_SECONDS,
+                "socket_connect_timeout": CONNECT_SECONDS,
+                "retry": Retry(NoBackoff(), 0),
+                "retry_on_timeout": False,
+                "health_check_interval": 0,
+                "decode_responses": False,
+                "protocol": 2,
+                "client_name": "insend-relay-producer",
+            }
+            self._kind(**self._options)
+        except (TypeError, ValueError, redis.RedisError):
+            # Not the error's own text: it may quote a piece of the password.
+            raise SettingsError(
+                ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
+            ) from None
+
+    def __str__(self) -> str:
+        if "path" in self._options:
+            return str(self._options["path"])
+        return f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
+
+    def open(self) -> TimedConnection:
+        """Connect, authenticate and see that Redis answers; redis-py's exceptions."""
+        connection = self._kind(**self._options)
+        try:
+            connection.connect()
+            connection.send_command("PING", check_health=False)
+            connection.read_response()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return TimedConnection(connection)
+
+
+class TimedConnection:
+    """An open connection, used by one call at a time."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._socket: _TimedSocket = connection.timed
+        self._poll = select.poll()
+        self._poll.register(self._socket.fileno(), select.POLLIN)
+
+    def run(self, command: tuple[Any, ...], deadline: float) -> Any:
+        """Run one command, once.
+
+        An error that Redis answers with is raised as redis-py's; ResponseError leaves the connection in order. When
+        the connection itself fails it is OutboxUnreachable, ``unknown`` once the whole command had been sent.
+        """
+        connection = self._connection
+        self._socket.deadline = deadline
+        try:
+            connection.send_command(*command, check_health=False)
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise OutboxUnreachable(f"Redis took no command: {error}") from error
+        try:
+            return connection.read_response()
+        except (AuthenticationError, BusyLoadingError):
+            raise
+        except RedisTimeoutError as error:
+            raise OutboxUnreachable("Redis did not answer in time", unknown=True) from error
+        except (RedisConnectionError, InvalidResponse) as error:
+            raise OutboxUnreachable(f"Redis broke off before it answered: {error}", unknown=True) from error
+
+    def is_stale(self) -> bool:
+        """Whether Redis has closed it (a restart, an idle time-out) or it holds an answer that nobody waits for."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.disconnect()

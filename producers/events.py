@@ -1,0 +1,166 @@
+"""One typed method per event type, so that an editor knows the fields and mypy finds a misspelling.
+
+The rules are in ``event_types``; these methods only put their arguments into ``properties`` and call ``event``. Ids may
+be strings or whole numbers, money and quantities any exact number. An argument of None is left out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NotRequired, TypedDict, Unpack
+
+from insend_relay.producers.receipt import Receipt
+
+Id = str | int
+Number = int | float | Decimal
+
+
+class Item(TypedDict):
+    """One line of a cart or an order."""
+
+    product_id: Id
+    qnt: Number
+    price: Number
+    product_name: NotRequired[str | None]
+    product_url: NotRequired[str | None]
+    product_image_url: NotRequired[str | None]
+
+
+class Common(TypedDict, total=False):
+    """What every event may say besides its properties; see ``InSend.event``."""
+
+    visitor_info: Mapping[str, Any] | None
+    visitor_uid: Id | None
+    guest_uid: str | None
+    url: str | None
+    path: str | None
+    title: str | None
+    referrer: str | None
+    host: str | None
+    attributes: Mapping[str, Any] | None
+    idempotency_key: str | None
+    strict: bool
+
+
+class Events(ABC):
+    """The eleven event types as methods."""
+
+    @abstractmethod
+    def event(self, type: str, properties: Mapping[str, Any] | None = None, /, **common: Unpack[Common]) -> Receipt:
+        """Take one event of any type."""
+
+    def add_to_cart(
+        self,
+        *,
+        product_id: Id,
+        qnt: Number,
+        price: Number,
+        product_name: str | None = None,
+        product_url: str | None = None,
+        product_image_url: str | None = None,
+        **common: Unpack[Common],
+    ) -> Receipt:
+        """One product was put into the cart. The tracker's page recommends ``update_cart`` instead."""
+        properties = {
+            "product_id": product_id,
+            "qnt": qnt,
+            "price": price,
+            "product_name": product_name,
+            "product_url": product_url,
+            "product_image_url": product_image_url,
+        }
+        return self.event("add_to_cart", properties, **common)
+
+    def remove_from_cart(
+        self,
+        *,
+        product_id: Id,
+        qnt: Number,
+        product_name: str | None = None,
+        product_url: str | None = None,
+        **common: Unpack[Common],
+    ) -> Receipt:
+        """Some of one product was taken out of the cart. The tracker's page recommends ``update_cart`` instead."""
+        properties = {"product_id": product_id, "qnt": qnt, "product_name": product_name, "product_url": product_url}
+        return self.event("remove_from_cart", properties, **common)
+
+    def update_cart(self, *, items: Sequence[Item], **common: Unpack[Common]) -> Receipt:
+        """The whole cart as it is now; an empty list means that it was cleared."""
+        return self.event("update_cart", {"items": items}, **common)
+
+    def view_product(
+        self,
+        *,
+        product_id: Id,
+        product_name: str | None = None,
+        category_id: Id | None = None,
+        product_url: str | None = None,
+        price: Number | None = None,
+        product_image_url: str | None = None,
+        **common: Unpack[Common],
+    ) -> Receipt:
+        """A product's page was looked at."""
+        properties = {
+            "product_id": product_id,
+            "product_name": product_name,
+            "category_id": category_id,
+            "product_url": product_url,
+            "price": price,
+            "product_image_url": product_image_url,
+        }
+        return self.event("view_product", properties, **common)
+
+    def purchase(
+        self,
+        *,
+        order_id: Id,
+        revenue: Number,
+        items: Sequence[Item] | None = None,
+        state: str | None = None,
+        **common: Unpack[Common],
+    ) -> Receipt:
+        """An order was made; ``visitor_info`` comes with it."""
+        properties = {"order_id": order_id, "revenue": revenue, "items": items, "state": state}
+        return self.event("purchase", properties, **common)
+
+    def order_update(
+        self,
+        *,
+        order_id: Id,
+        state: str,
+        revenue: Number | None = None,
+        items: Sequence[Item] | None = None,
+        **common: Unpack[Common],
+    ) -> Receipt:
+        """An order's state changed: ``new``, ``paid``, ``shipped``, ``canceled``, or one of your own.
+
+        It must come with the uid under which the order was made; the tracker ignores it for an order it does not know.
+        """
+        properties = {"order_id": order_id, "state": state, "revenue": revenue, "items": items}
+        return self.event("order_update", properties, **common)
+
+    def custom(self, *, key: str, properties: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> Receipt:
+        """An event of your own, whose key is set up in the account; further properties are free."""
+        if properties is None:
+            properties = {"key": key}
+        elif isinstance(properties, Mapping):
+            properties = {"key": key} | {name: value for name, value in properties.items() if name != "key"}
+        return self.event("custom", properties, **common)
+
+    def file(self, *, file_url: str, file_title: str | None = None, **common: Unpack[Common]) -> Receipt:
+        """A file was downloaded."""
+        return self.event("file", {"file_url": file_url, "file_title": file_title}, **common)
+
+    def link(self, *, key_page_id: Id | float | Decimal | None = None, **common: Unpack[Common]) -> Receipt:
+        """A page was opened; ``url``, ``path``, ``title`` and ``referrer`` say which."""
+        return self.event("link", {"key_page_id": key_page_id}, **common)
+
+    def mailto(self, *, email: str, **common: Unpack[Common]) -> Receipt:
+        """An e-mail address was clicked."""
+        return self.event("mailto", {"email": email}, **common)
+
+    def update_info(self, **common: Unpack[Common]) -> Receipt:
+        """What is known about the visitor changed: give ``visitor_info``."""
+        return self.event("update_info", {}, **common)

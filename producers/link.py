@@ -1,0 +1,237 @@
+"""The producers' link to Redis: a call takes at most its deadline, whatever is broken.
+
+- Connections are opened and proven by one background thread, never by a call: resolving a name, TCP, TLS and the
+  handshake can take seconds. Ready connections lie in a bounded stack, the last used on top.
+- A call takes a ready connection and makes its round trip on it. When there is none it waits for one: for the first
+  connection, for the one that replaces a broken one, or for another call to end.
+- While Redis is known to be away, calls fail at once; the background thread tries until it is back.
+- A connection that failed is dropped with all idle ones: they lead to the same Redis. None is ever used again after an
+  answer was missed, and no command is ever repeated.
+- A forked child starts with an empty link of its own (gunicorn's preload, multiprocessing).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from insend_relay.outbox.connection import mapped
+from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.producers.deadline import Address, TimedConnection
+
+MOST_CONNECTIONS = 32  # of one process; at 200 us a round trip these carry more than a web process can ask for
+_FIRST_PAUSE_SECONDS = 0.05  # between two tries to connect; it doubles
+_MOST_PAUSE_SECONDS = 1.0
+
+_log = logging.getLogger("insend_relay.producers")
+
+
+class _Call(threading.local):
+    """When the call that this thread is in must end; monotonic seconds."""
+
+    deadline = 0.0
+
+
+class Link:
+    """Runs commands for an Outbox, each on a connection of its own for as long as it takes.
+
+    Args:
+        url: As in the settings.
+        timeout_seconds: The longest that a call may take, all its commands together.
+    """
+
+    _changed: threading.Condition
+    _idle: list[TimedConnection]
+    _open: int  # the idle ones and those that calls hold
+    _waiting: int  # calls that wait for one
+    _away: OutboxError | None  # why calls fail at once
+    _thread: threading.Thread | None
+
+    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+        self.address = Address(url)
+        self._timeout = timeout_seconds
+        self._call = _Call()
+        self._closed = False
+        self._start_afresh()
+        _links.add(self)
+
+    def start_call(self) -> None:
+        """Begin a call: the commands that this thread runs from now on share one deadline."""
+        self._call.deadline = time.monotonic() + self._timeout
+
+    def execute_command(self, *args: Any) -> Any:
+        """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
+        deadline = self._call.deadline
+        connection = self._take(deadline)
+        try:
+            reply = connection.run(args, deadline)
+        except ResponseError as error:
+            if "READONLY" in str(error):  # a failover: the name may by now lead to the new primary
+                self._drop(connection)
+            else:
+                self._give_back(connection)
+            raise
+        except BaseException:  # also a greenlet that is killed in the middle of an answer
+            self._drop(connection)
+            raise
+        self._give_back(connection)
+        return reply
+
+    def close(self) -> None:
+        """End the background thread and every connection; later calls fail."""
+        with self._changed:
+            self._closed = True
+            self._forget_idle()
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(self._timeout)  # longer only while it connects to a Redis that does not answer
+
+    # A call's side
+
+    def _take(self, deadline: float) -> TimedConnection:
+        with self._changed:
+            if not self._idle:
+                self._wait_for_connection(deadline)
+            while True:
+                connection = self._idle.pop()
+                if not connection.is_stale():
+                    return connection
+                self._open -= 1
+                connection.close()
+                if not self._idle:
+                    self._wait_for_connection(deadline)
+
+    def _wait_for_connection(self, deadline: float) -> None:
+        """Return when there is an idle connection; the lock is held."""
+        self._ensure_thread()
+        self._waiting += 1
+        self._changed.notify_all()
+        try:
+            while not self._idle:
+                if self._closed:
+                    raise OutboxUnreachable("this InSend has been closed")
+                if self._away is not None:
+                    raise type(self._away)(str(self._away))
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._no_connection()
+                self._changed.wait(left)
+        finally:
+            self._waiting -= 1
+
+    def _no_connection(self) -> OutboxUnreachable:
+        within = f"within {self._timeout * 1000:.0f} ms"
+        if self._open:
+            return OutboxUnreachable(f"all connections to Redis were busy {within}")
+        error = OutboxUnreachable(f"no connection to Redis at {self.address} {within}")
+        self._away = error
+        self._changed.notify_all()
+        return error
+
+    def _give_back(self, connection: TimedConnection) -> None:
+        with self._changed:
+            if self._closed:
+                connection.close()
+                return
+            self._idle.append(connection)
+            if self._waiting:
+                self._changed.notify_all()
+
+    def _drop(self, connection: TimedConnection) -> None:
+        with self._changed:
+            self._open -= 1
+            self._forget_idle()
+            self._changed.notify_all()
+        connection.close()
+
+    def _forget_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+            self._open -= 1
+
+    # The background thread's side
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None and not self._closed:
+            thread = threading.Thread(target=self._keep_connected, name="insend-link", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads, or Python is shutting down
+                raise OutboxUnreachable(f"no thread to connect to Redis with: {error}") from error
+            self._thread = thread
+
+    def _keep_connected(self) -> None:
+        failures = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._wants_connection())
+                if self._closed:
+                    return
+            try:
+                connection = self.address.open()
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live to try again
+                reason = mapped(error) if isinstance(error, RedisError) else OutboxUnreachable(str(error))
+                if not failures:
+                    _log.warning("no connection to Redis at %s: %s", self.address, reason)
+                self._connecting_failed(reason, min(_FIRST_PAUSE_SECONDS * 2**failures, _MOST_PAUSE_SECONDS))
+                failures = min(failures + 1, 16)
+            else:
+                self._connected(connection)
+                if failures:
+                    _log.warning("connected to Redis at %s again", self.address)
+                failures = 0
+
+    def _wants_connection(self) -> bool:
+        """Whether there is none at all, or calls wait that no idle one can serve."""
+        return self._open == 0 or (self._waiting > len(self._idle) and self._open < MOST_CONNECTIONS)
+
+    def _connected(self, connection: TimedConnection) -> None:
+        with self._changed:
+            if self._closed:
+                connection.close()
+                return
+            self._away = None
+            self._open += 1
+            self._idle.append(connection)
+            self._changed.notify_all()
+
+    def _connecting_failed(self, reason: OutboxError, pause_seconds: float) -> None:
+        with self._changed:
+            if self._open == 0:
+                self._away = reason
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed, pause_seconds)
+
+    # State
+
+    def _start_afresh(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._idle = []
+        self._open = 0
+        self._waiting = 0
+        self._away = None
+        self._thread = None
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's connections are the parent's, and its thread is not here."""
+        for connection in self._idle:
+            connection.close()  # closes the child's copy of the socket and says nothing to Redis
+        self._start_afresh()
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for link in list(_links):
+        link.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,42 @@
+"""Fixtures for every room: a real Redis and a real Valkey of our own, and an outbox in a namespace of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.store import Outbox
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of the whole test session."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), server="redis", config={"appendfsync": "everysec"}) as server:
+        yield server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain client of the session's Redis."""
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def outbox(client: redis.Redis, namespace: str) -> Iterator[Outbox]:
+    """An outbox in a namespace of its own; afterwards every key in it is one that the layout knows."""
+    outbox = Outbox(client, namespace=namespace)
+    yield outbox
+    unknown = [key for key in client.scan_iter(f"{outbox.keys.prefix}*") if not outbox.keys.knows(key.decode())]
+    assert not unknown, f"keys that docs and keys.py do not know: {unknown}"

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import redis
+from command_line import ALICE, BOB, CommandLine, claim, letter, put
+from waiting import wait_until
+
+from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.store import Guard, Outbox
+from insend_relay.outbox.trying import Tried
+
+DESIGNED = {
+    "accepted",
+    "delivered",
+    "waiting",
+    "dead",
+    "discarded",
+    "replayed",
+    "spooled",
+    "duplicates_possible",
+    "oldest_waiting_seconds",
+    "held_lanes",
+    "paused",
+    "redis_headroom_bytes",
+    "balanced",
+}
+
+
+def outage(outbox: Outbox, reason: str) -> None:
+    """The tracker has been found to take nothing."""
+    put(outbox, ALICE)
+    held = claim(outbox)
+    outbox.report(held, "closed", reason, Guard())
+    outbox.release(held, Tried(held.id))
+
+
+def test_the_first_line_says_whether_there_is_something_to_do(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    result = insend("status")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0].startswith("OK: 1 waiting")
+    assert "accepted" in result.stdout
+
+
+def test_a_program_gets_every_figure_of_the_design(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    letter(outbox, BOB)
+    found = insend.json("status")
+    assert set(found) >= DESIGNED
+    assert (found["accepted"], found["waiting"], found["dead"], found["balanced"]) == (2, 1, 1, True)
+
+
+def test_calls_about_nobody_are_shown_once_there_are_any(insend: CommandLine, outbox: Outbox) -> None:
+    assert "without a visitor" not in insend("status").stdout
+    outbox.count("no_visitor")
+    assert re.search(r"calls without a visitor, not kept +1\b", insend("status").stdout)
+
+
+def test_dead_letters_and_a_pause_are_no_finding(insend: CommandLine, outbox: Outbox) -> None:
+    letter(outbox)
+    outbox.pause("shop")
+    result = insend("status")
+    assert result.exit_code == 0
+    assert "PAUSED since" in result.stdout.splitlines()[0]
+    assert "resumed by hand" in result.stdout
+
+
+def test_books_that_do_not_balance_are_a_finding(insend: CommandLine, outbox: Outbox, client: redis.Redis) -> None:
+    put(outbox)
+    client.hincrby(outbox.keys.ledger, "waiting", 1)
+    result = insend("status")
+    assert result.exit_code == 1
+    assert "insend audit" in result.stdout.splitlines()[0]
+    recount = insend("audit")
+    assert recount.exit_code == 1
+    assert "DO NOT BALANCE" in recount.stdout
+    assert insend.json("audit")["balanced"] is False
+
+
+def test_a_stall_is_a_finding(insend: CommandLine, outbox: Outbox, client: redis.Redis) -> None:
+    put(outbox)
+    client.zadd(outbox.keys.due("shop"), {str(ALICE): 1_000})
+    client.zadd(outbox.keys.apps, {"shop": 1_000})
+    result = insend("status")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("STALLED")
+
+
+def test_an_audit_of_balanced_books_says_so(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    result = insend("audit")
+    assert result.exit_code == 0
+    assert "The books balance." in result.stdout
+    assert insend.json("audit")["balanced"] is True
+
+
+def test_what_a_tracker_echoed_is_masked_in_the_reason_of_a_pause(insend: CommandLine, outbox: Outbox) -> None:
+    outage(outbox, "answered 403: zoe@example.com may not")
+    for shown in (insend("status").stdout, insend("status", "--json").stdout):
+        assert "answered 403" in shown
+        assert "zoe" not in shown
+
+
+def test_watch_refreshes_until_ctrl_c(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    with insend.terminal("status", "--watch") as terminal:
+        wait_until(lambda: "1 waiting" in terminal.shown, 30)
+        put(outbox, BOB)
+        wait_until(lambda: "2 waiting" in terminal.shown, 30)
+        terminal.interrupt()
+        assert terminal.ended() == 130
+    assert "Traceback" not in terminal.shown
+
+
+def test_watch_outlives_a_redis_that_goes_away(tmp_path: Path) -> None:
+    with (
+        EmbeddedRedis(tmp_path) as server,
+        CommandLine(server.url, "insend").terminal("status", "--watch") as terminal,
+    ):
+        wait_until(lambda: "OK: nothing waiting" in terminal.shown, 30)
+        server.kill()
+        wait_until(lambda: "trying again" in terminal.shown, 30)
+        before = len(terminal.shown)
+        server.start()
+        wait_until(lambda: "OK: nothing waiting" in terminal.shown[before:], 30)
+        terminal.interrupt()
+        assert terminal.ended() == 130
+
+
+def test_watch_needs_a_terminal_and_goes_without_json(insend: CommandLine) -> None:
+    assert insend("status", "--watch").exit_code == 2
+    assert insend("status", "--watch", "--json").exit_code == 2
+
+
+@pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colour_is_for_terminals_and_obeys_no_color(
+    insend: CommandLine, settings: dict[str, str], *, coloured: bool
+) -> None:
+    with insend.terminal("status", **settings) as terminal:
+        assert terminal.ended() == 0
+    assert ("\x1b[1;32mOK" in terminal.shown) is coloured
+    assert "\x1b" not in insend.process("status").stdout
+
+
+def test_json_is_one_line_of_ascii(insend: CommandLine, outbox: Outbox) -> None:
+    outage(outbox, "answered 403: нет")
+    shown = insend("status", "--json").stdout
+    assert shown.isascii()
+    assert shown.count("\n") == 1
+    assert json.loads(shown)["paused"][0]["reason"] == "answered 403: нет"
+
+
+def test_a_newer_layout_is_refused(insend: CommandLine, outbox: Outbox, redis_url: str) -> None:
+    with connect(redis_url) as client:
+        client.set(outbox.keys.layout, 99)
+    result = insend("status")
+    assert result.exit_code == 3
+    assert "upgrade insend-relay" in result.stderr

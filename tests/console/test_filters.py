@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from insend_relay.console.filters import Moment, Wanted
+
+NOW_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("text", "age_ms"),
+    [
+        ("30s", 30_000),
+        ("5m", 300_000),
+        ("5 min", 300_000),
+        ("2h", 2 * HOUR_MS),
+        ("3D", 72 * HOUR_MS),
+        ("1w", 168 * HOUR_MS),
+    ],
+)
+def test_an_age_counts_back_from_now(text: str, age_ms: int) -> None:
+    assert Moment.parse(text).ms(NOW_MS) == NOW_MS - age_ms
+
+
+@pytest.mark.parametrize("text", ["2023-11-14T22:13:20Z", "2023-11-14T23:13:20+01:00", " 2023-11-14 22:13:20+00:00 "])
+def test_a_time_with_a_zone_is_that_time(text: str) -> None:
+    assert Moment.parse(text).ms(0) == NOW_MS
+
+
+def test_a_time_without_a_zone_is_local() -> None:
+    local = datetime.fromtimestamp(NOW_MS / 1000).astimezone().replace(tzinfo=None).isoformat()
+    assert Moment.parse(local).ms(0) == NOW_MS
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2x", "h", "2026-13-01", "0001-01-01"])
+def test_anything_else_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match="2h or 3d"):
+        Moment.parse(text)
+
+
+def test_what_dies_after_now_is_not_meant() -> None:
+    assert Wanted().filter(NOW_MS).until_ms == NOW_MS + 1
+    assert Wanted(until=Moment.parse("2h")).filter(NOW_MS).until_ms == NOW_MS - 2 * HOUR_MS
+    assert Wanted(until=Moment(NOW_MS + HOUR_MS)).filter(NOW_MS).until_ms == NOW_MS + 1
+    assert Wanted(since=Moment.parse("2h")).filter(NOW_MS).since_ms == NOW_MS - 2 * HOUR_MS

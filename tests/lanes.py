@@ -1,0 +1,116 @@
+"""Short words for the outbox's tests: events to append, a look at what is stored, time that passes without waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from insend_relay.outbox import record
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.letter import letter_meta
+from insend_relay.outbox.store import Claim, Outbox
+
+ALICE = Lane("shop", "v", "alice")
+BOB = Lane("shop", "v", "bob")
+GUEST = Lane("shop", "g", "guest-1")
+OTHER = Lane("second", "v", "alice")
+LEASE_MS = 60_000
+
+
+def put(outbox: Outbox, lane: Lane = ALICE, payload: bytes = b"{}", **more: Any) -> bytes:
+    """Append one event; its id."""
+    return outbox.append(lane, record.new_id(), payload, **more).id.bytes
+
+
+def claim(outbox: Outbox, room: int = 100, worker: str = "worker-1") -> list[Claim]:
+    """Claim what is due."""
+    return outbox.claim(worker, room, lease_ms=LEASE_MS)
+
+
+def claim_one(outbox: Outbox, worker: str = "worker-1") -> Claim:
+    """Claim the one lane that is due."""
+    (only,) = claim(outbox, worker=worker)
+    return only
+
+
+def bury(outbox: Outbox, held: Claim, *, reason: str = "answered 400", **more: Any) -> Claim | None:
+    """Bury a claim's head as a purchase that was answered 400."""
+    meta = letter_meta(app=held.app, type="purchase", reason=reason, outcome="answered", status=400)
+    return outbox.bury(held, **{"type": "purchase", "reason": reason, "meta": meta, "lease_ms": LEASE_MS, **more})
+
+
+def letter(outbox: Outbox, lane: Lane = ALICE, **more: Any) -> bytes:
+    """Append an event and bury it; its id."""
+    event_id = put(outbox, lane)
+    held = next(held for held in claim(outbox) if held.lane == str(lane))
+    bury(outbox, held, **more)
+    return event_id
+
+
+def replay(outbox: Outbox, event_id: bytes, run: str = "run-1") -> bytes:
+    """Replay one letter; the status."""
+    status: bytes = outbox._run("replay", id=event_id, run=run)[0]
+    return status
+
+
+def discard(outbox: Outbox, event_id: bytes) -> bytes:
+    """Discard one letter; the status."""
+    status: bytes = outbox._run("discard", id=event_id)[0]
+    return status
+
+
+def waiting(outbox: Outbox, lane: Lane = ALICE) -> list[bytes]:
+    """The ids that wait in a lane, oldest first."""
+    return [data[17:33] for data in outbox.read("LRANGE", outbox.keys.lane(lane), 0, -1)]
+
+
+def ledger(outbox: Outbox, *names: str) -> list[int]:
+    """Counters of the ledger."""
+    return [int(value or 0) for value in outbox.read("HMGET", outbox.keys.ledger, *names)]
+
+
+def books(outbox: Outbox) -> dict[str, int]:
+    """The five counters that must balance, and they do."""
+    names = ("accepted", "delivered", "waiting", "dead", "discarded")
+    found = dict(zip(names, ledger(outbox, *names), strict=True))
+    assert found["accepted"] == found["delivered"] + found["waiting"] + found["dead"] + found["discarded"]
+    return found
+
+
+def snapshot(outbox: Outbox) -> dict[bytes, bytes]:
+    """Every key of the namespace with its whole content."""
+    return {key: outbox.read("DUMP", key) for key in outbox.read("KEYS", outbox.keys.prefix + "*")}
+
+
+def now_ms(outbox: Outbox) -> int:
+    """Redis's clock."""
+    seconds, micros = outbox.read("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def due_in(outbox: Outbox, lane: Lane = ALICE) -> float | None:
+    """In how many ms a lane may be claimed; None when it is not scheduled."""
+    score = outbox.read("ZSCORE", outbox.keys.due(lane.app), str(lane))
+    return None if score is None else float(score) - now_ms(outbox)
+
+
+def come_due(outbox: Outbox, lane: Lane = ALICE) -> None:
+    """As if the lane's delay or lease had run out."""
+    outbox.read("ZADD", outbox.keys.due(lane.app), "XX", now_ms(outbox) - 1, str(lane))
+
+
+def open_in(outbox: Outbox, app: str = "shop") -> float:
+    """In how many ms an app may be claimed from."""
+    return float(outbox.read("ZSCORE", outbox.keys.apps, app)) - now_ms(outbox)
+
+
+def pause_elapses(outbox: Outbox, app: str = "shop") -> None:
+    """As if an app's pause, or the time that its probe is given, had run out."""
+    past = now_ms(outbox) - 1
+    outbox.read("ZADD", outbox.keys.apps, "XX", past, app)
+    outbox.read("HSET", outbox.keys.outage(app), "until", past)
+
+
+def guard_state(outbox: Outbox, app: str = "shop") -> dict[str, str]:
+    """What the outage guard knows of an app."""
+    state = outbox.read("HGETALL", outbox.keys.outage(app))
+    return {name.decode(): value.decode() for name, value in state.items()}

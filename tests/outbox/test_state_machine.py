@@ -1,0 +1,350 @@
+"""Random lives of events over the real scripts, against a plain model, on Redis and on Valkey."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from lanes import LEASE_MS, bury, come_due, discard, due_in, replay
+from outbox_model import Event, Line, Model, Standing
+from outbox_recount import EVERYTHING, recount
+
+from insend_relay.outbox import record
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import Busy, Overtaken
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.store import Claim, Failure, Guard, Outbox
+from insend_relay.outbox.trying import Tried
+
+LANES = [Lane("a", "v", "1"), Lane("a", "v", "2"), Lane("a", "g", "1"), Lane("b", "v", "1"), Lane("b", "g", "1")]
+FAILURES: list[Failure] = ["unreachable", "closed", "server", "rejected"]
+GUARD = Guard(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
+LATER_MS = 600_000
+
+lanes = st.sampled_from(LANES)
+picks = st.integers(0, 999)
+reasons = st.sampled_from(["answered 400", "gave up"])
+yes_or_no = st.booleans()
+
+
+class Life(RuleBasedStateMachine):
+    """Every transition, in any order, by holders old and new."""
+
+    client: redis.Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.outbox = Outbox(self.client, namespace="life")
+        self.everything = self.client.register_script(EVERYTHING)
+        self.model = Model()
+        self.claims: list[Claim] = []
+        self.seen: list[bytes] = []
+
+    # Producers
+
+    @initialize(some=st.lists(lanes, max_size=8))
+    def begin(self, some: list[Lane]) -> None:
+        for lane in some:
+            self.append(lane, "")
+
+    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]))
+    def append(self, lane: Lane, key: str) -> None:
+        done = self.outbox.append(lane, record.new_id(), b'{"n":1.10}', idempotency_key=key)
+        known = self.model.once.get((lane.app, key)) if key else None
+        assert done.duplicate == (known is not None)
+        if known is not None:
+            assert done.id.bytes == known
+            return
+        self.seen.append(done.id.bytes)
+        if key:
+            self.model.once[lane.app, key] = done.id.bytes
+        self.model.accept(Event(done.id.bytes, self.model.counts["accepted"] + 1, str(lane)))
+
+    def bury_invalid(self, lane: Lane | None) -> None:
+        event_id = record.new_id()
+        self.outbox.bury_invalid("a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing")
+        self.seen.append(event_id.bytes)
+        self.model.count("accepted")
+        self.model.beats["accepted"] += 1
+        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid")
+        self.model.put_letter(event)
+
+    # Workers
+
+    @rule(room=st.integers(1, 5), worker=st.sampled_from(["w1", "w2"]), order=st.permutations(["a", "b"]))
+    def claim(self, room: int, worker: str, order: list[str]) -> None:
+        self.fix_the_order(order)
+        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS)
+        self.model.claimed(claims, room)
+        self.claims += claims
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, more=yes_or_no)
+    def settle(self, *, pick: int, more: bool) -> None:
+        claim = self.holder(pick)
+        worth = self.model.holds(claim)
+        following = self.outbox.settle(claim, lease_ms=LEASE_MS if more else 0)
+        if worth == "HEAD":
+            self.model.delivered(self.model.leave(claim.lane, "delivered"))
+            if claim.app in self.model.outage:
+                self.model.outage.discard(claim.app)
+                self.model.tokens[claim.app] = 2
+            elif claim.app in self.model.tokens:
+                self.model.tokens[claim.app] += 2
+        self.follow(claim, worth, following, more=more)
+
+    @precondition(lambda self: self.claims)
+    @rule(
+        pick=picks,
+        more=yes_or_no,
+        reason=st.sampled_from(["answered 400", "gave up"]),
+        doubt=yes_or_no,
+        if_open=yes_or_no,
+    )
+    def bury(self, *, pick: int, more: bool, reason: str, doubt: bool, if_open: bool) -> None:
+        claim = self.holder(pick)
+        worth = self.model.holds(claim)
+        following = None
+        with self.overtaken(claim, if_open) as overtaken:
+            lease_ms = LEASE_MS if more else 0
+            following = bury(self.outbox, claim, reason=reason, doubt=doubt, lease_ms=lease_ms, if_open=if_open)
+        if overtaken:
+            return
+        if worth == "HEAD":
+            event = self.model.leave(claim.lane, "returned")
+            event.group = f"purchase\t{reason}"
+            self.model.put_letter(event)
+            self.model.count("duplicates_possible", int(doubt))
+        self.follow(claim, worth, following, more=more)
+
+    def follow(self, claim: Claim, worth: str, following: Claim | None, *, more: bool) -> None:
+        if worth == "SUPERSEDED":
+            assert following is None
+            return
+        self.model.go_on(claim, following, more=more)
+        if following is not None:
+            self.claims.append(following)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, delay_ms=st.sampled_from([0, LATER_MS]), doubt=yes_or_no, if_open=yes_or_no)
+    def retry(self, *, pick: int, delay_ms: int, doubt: bool, if_open: bool) -> None:
+        claim = self.holder(pick)
+        line = self.model.lines[claim.lane]
+        worth = self.model.holds(claim)
+        tried = Tried(claim.id, line.attempts + 1, line.abandoned, 1, 2, "answered 500")
+        with self.overtaken(claim, if_open) as overtaken:
+            done = self.outbox.retry(claim, tried, delay_ms=delay_ms, doubt=doubt, if_open=if_open)
+            assert done == (worth == "HEAD")
+        if worth == "HEAD" and not overtaken:
+            line.attempts += 1
+            self.model.beats["failed"] += 1
+            self.given_back(line, delay_ms, doubt=doubt)
+            line.tried = True
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, delay_ms=st.sampled_from([0, LATER_MS]), doubt=yes_or_no, says=yes_or_no)
+    def release(self, *, pick: int, delay_ms: int, doubt: bool, says: bool) -> None:
+        claim = self.holder(pick)
+        line = self.model.lines[claim.lane]
+        worth = self.model.holds(claim)
+        tried = Tried(claim.id, 40, 40, 1, 2, "refused") if says else None
+        assert self.outbox.release(claim, tried, delay_ms=delay_ms, doubt=doubt) == (worth == "HEAD")
+        if worth == "HEAD":
+            self.given_back(line, delay_ms, doubt=doubt)
+            line.tried = line.tried or says
+            if claim.app in self.model.tokens:
+                self.model.tokens[claim.app] += 1
+
+    def overtaken(self, claim: Claim, if_open: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - a rule's
+        """Whether the guard takes the decision away from its holder."""
+        if if_open and self.model.holds(claim) == "HEAD" and claim.app in self.model.outage:
+            refusal: AbstractContextManager[object] = pytest.raises(Overtaken)
+            return refusal
+        return nullcontext()
+
+    def given_back(self, line: Line, delay_ms: int, *, doubt: bool) -> None:
+        line.standing = "later" if delay_ms else "ready"
+        self.model.count("duplicates_possible", int(doubt))
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, kind=st.sampled_from(FAILURES), retry_after_ms=st.sampled_from([0, 0, 0, 90_000]))
+    def report(self, pick: int, kind: Failure, retry_after_ms: int) -> None:
+        claim = self.holder(pick)
+        verdict = self.outbox.report(claim, kind, "HTTP 500", GUARD, retry_after_ms=retry_after_ms)
+        if verdict.counts:
+            assert claim.app not in self.model.outage
+            if claim.app in self.model.tokens:
+                self.model.tokens[claim.app] += 1
+            return
+        assert verdict.began == (claim.app not in self.model.outage)
+        self.model.outage.add(claim.app)
+        self.model.tokens.pop(claim.app, None)
+        if verdict.began:
+            self.take_back(claim.app)
+
+    def take_back(self, app: str) -> None:
+        """An outage took attempts back and made its suspects due; which, the guard's own tests know."""
+        for lane, line in self.model.lines.items():
+            if lane.startswith(f"{app}/") and line.events:
+                stored = self.outbox.read("HGET", self.outbox.keys.trying, lane) or b""
+                left = Tried.unpack(stored, line.events[0].id).attempts
+                assert 0 <= left <= line.attempts
+                line.attempts = left
+                in_ms = due_in(self.outbox, Lane.parse(lane))
+                if line.standing == "later" and in_ms is not None and in_ms <= 0:
+                    line.standing = "ready"
+
+    @rule(lane=lanes)
+    def seize(self, lane: Lane) -> None:
+        line = self.model.lines[str(lane)]
+        if line.events and line.standing == "leased":
+            with pytest.raises(Busy):
+                self.outbox.seize(lane, "operator", lease_ms=LEASE_MS)
+            return
+        seized = self.outbox.seize(lane, "operator", lease_ms=LEASE_MS)
+        assert (seized is not None) == bool(line.events)
+        if seized is not None:
+            self.model.leased(seized)
+            self.claims.append(seized)
+
+    # Time
+
+    @precondition(lambda self: self.standing("later"))
+    @rule(pick=picks)
+    def a_delay_runs_out(self, pick: int) -> None:
+        name = self.standing("later")[pick % len(self.standing("later"))]
+        come_due(self.outbox, Lane.parse(name))
+        self.model.lines[name].standing = "ready"
+
+    @precondition(lambda self: self.standing("leased"))
+    @rule(pick=picks)
+    def a_worker_dies(self, pick: int) -> None:
+        name = self.standing("leased")[pick % len(self.standing("leased"))]
+        come_due(self.outbox, Lane.parse(name))
+        self.model.lines[name].standing = "lapsed"
+
+    @precondition(lambda self: self.model.outage - self.model.operator)
+    @rule()
+    def a_pause_runs_out(self) -> None:
+        for app in self.model.outage - self.model.operator:
+            self.client.zadd(self.outbox.keys.apps, {app: 1}, xx=True)
+
+    # Operators
+
+    @precondition(lambda self: self.model.dead)
+    @rule(pick=picks, run=st.sampled_from(["r1", "r2"]))
+    def replay(self, pick: int, run: str) -> None:
+        event = self.letter(pick)
+        status = replay(self.outbox, event.id, run)
+        if event.id not in self.model.dead:
+            assert status == b"GONE"
+        elif event.group.endswith("\tinvalid"):
+            assert status == b"INVALID"
+        elif event.lane in self.model.replaying:
+            assert status == b"BUSY"
+        else:
+            assert status == b"REPLAYED"
+            self.model.enqueue(self.model.dead.pop(event.id))
+            self.model.count("dead", -1)
+            self.model.count("replayed")
+            self.model.beats["replayed"] += 1
+            self.model.runs[run]["replayed"] += 1
+            self.model.replaying[event.lane] = event.id, run
+            self.model.replayed_ids.add(event.id)
+
+    @precondition(lambda self: self.model.dead)
+    @rule(pick=picks)
+    def discard(self, pick: int) -> None:
+        event = self.letter(pick)
+        if event.id in self.model.dead:
+            assert discard(self.outbox, event.id) == b"DISCARDED"
+            del self.model.dead[event.id]
+            self.model.count("dead", -1)
+            self.model.count("discarded")
+        else:
+            assert discard(self.outbox, event.id) == b"GONE"
+
+    @rule(what=st.sampled_from(["pause", "resume", "resume", "look", "invalid"]), lane=lanes, nobody=yes_or_no)
+    def somebody_else(self, *, what: str, lane: Lane, nobody: bool) -> None:
+        if what == "pause":
+            self.outbox.pause(lane.app)
+            self.model.operator.add(lane.app)
+            self.model.apps.add(lane.app)
+        elif what == "resume":
+            self.outbox.resume(lane.app)
+            self.model.operator.discard(lane.app)
+            self.model.outage.discard(lane.app)
+            self.model.apps.add(lane.app)
+            self.model.tokens[lane.app] = 2
+        elif what == "invalid":
+            self.bury_invalid(None if nobody else lane)
+        else:
+            self.look()
+
+    def look(self) -> None:
+        self.client.delete(self.outbox.keys.hint)
+        publish, _ = self.outbox.look(60_000)
+        waits = {name.partition("/")[0] for name in (*self.standing("ready"), *self.standing("lapsed"))}
+        if not self.model.outage:
+            assert publish == bool(waits - self.model.operator)
+
+    def fix_the_order(self, order: list[str]) -> None:
+        """What is due is taken in an order that does not hang on whether two steps fell into one millisecond."""
+        for age, app in enumerate(order, start=1):
+            if app not in self.model.operator | self.model.outage:
+                self.client.zadd(self.outbox.keys.apps, {app: age}, xx=True)
+        for age, name in enumerate(sorted((*self.standing("ready"), *self.standing("lapsed"))), start=1):
+            self.client.zadd(self.outbox.keys.due(name.partition("/")[0]), {name: age}, xx=True)
+
+    # Picking
+
+    def holder(self, pick: int) -> Claim:
+        """A claim that holds its lane, mostly; else one of any age."""
+        live = [claim for claim in self.claims if self.model.holds(claim) == "HEAD"]
+        among = live if live and pick % 4 else self.claims
+        return among[-1 - pick % len(among)]
+
+    def letter(self, pick: int) -> Event:
+        """A dead letter, mostly one that may be replayed; now and then an event that is none."""
+        dead = sorted(self.model.dead.values(), key=lambda event: event.group.endswith("\tinvalid"))
+        if dead and pick % 8:
+            return dead[(pick // 8) % len(dead) if pick % 3 == 0 else 0]
+        event_id = self.seen[pick % len(self.seen)]
+        return self.model.dead.get(event_id, Event(event_id, 0, ""))
+
+    def standing(self, how: Standing) -> list[str]:
+        """The lanes that stand so."""
+        return [name for name, line in self.model.lines.items() if line.events and line.standing == how]
+
+    # What always holds
+
+    @invariant()
+    def redis_holds_what_the_model_says(self) -> None:
+        recount(self.outbox.keys, self.model, self.everything(args=[self.outbox.keys.prefix]))
+
+
+def test_any_interleaving_leaves_redis_as_the_model_says(either_url: str) -> None:
+    with connect(either_url) as client:
+        machine = type("Life", (Life,), {"client": client})
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=600,
+                stateful_step_count=50,
+                deadline=None,
+                print_blob=True,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+            ),
+        )

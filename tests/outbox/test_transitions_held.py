@@ -1,0 +1,338 @@
+"""What the holder of a lane may do (settle, retry, release, bury), and that nobody else may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from lanes import (
+    ALICE,
+    BOB,
+    LEASE_MS,
+    books,
+    bury,
+    claim,
+    claim_one,
+    come_due,
+    discard,
+    due_in,
+    ledger,
+    now_ms,
+    put,
+    replay,
+    snapshot,
+    waiting,
+)
+
+from insend_relay.outbox import record
+from insend_relay.outbox.errors import Overtaken
+from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.trying import Tried
+
+ENDINGS: dict[str, Callable[[Outbox, Claim], object]] = {
+    "settle": lambda outbox, held: outbox.settle(held, lease_ms=LEASE_MS),
+    "retry": lambda outbox, held: outbox.retry(held, Tried(held.id, 1), delay_ms=0, doubt=True),
+    "release": lambda outbox, held: outbox.release(held, Tried(held.id), doubt=True),
+    "bury": lambda outbox, held: bury(outbox, held, doubt=True),
+}
+ending = pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
+
+
+# settle
+
+
+def test_a_settled_event_is_gone_and_the_next_head_comes_under_the_same_fence(outbox: Outbox) -> None:
+    _, second = put(outbox), put(outbox)
+    first = claim_one(outbox)
+    outbox.read("ZADD", outbox.keys.due("shop"), now_ms(outbox) + 1, str(ALICE))
+    following = outbox.settle(first, lease_ms=LEASE_MS)
+    assert following is not None
+    assert (following.id, following.fence, following.lane) == (second, first.fence, first.lane)
+    assert following.attempts() == Tried(second)
+    in_ms = due_in(outbox)
+    assert in_ms is not None
+    assert in_ms > LEASE_MS - 5_000, "the lease is renewed"
+    assert books(outbox) == {"accepted": 2, "delivered": 1, "waiting": 1, "dead": 0, "discarded": 0}
+
+
+def test_a_renewed_lease_that_is_left_behind_throws_doubt_on_the_new_head(outbox: Outbox) -> None:
+    _, second = put(outbox), put(outbox)
+    outbox.settle(claim_one(outbox), lease_ms=LEASE_MS)
+    come_due(outbox)
+    assert claim_one(outbox, worker="worker-2").attempts().abandoned == 1
+    assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [second]
+
+
+def test_after_the_last_event_nothing_of_a_lane_is_left(outbox: Outbox) -> None:
+    put(outbox)
+    held = claim_one(outbox)
+    outbox.retry(held, Tried(held.id, 1), delay_ms=0)
+    assert outbox.settle(claim_one(outbox), lease_ms=LEASE_MS) is None
+    assert due_in(outbox) is None
+    for key in (outbox.keys.lease, outbox.keys.trying, outbox.keys.failing, outbox.keys.lane(ALICE)):
+        assert outbox.read("EXISTS", key) == 0
+
+
+def test_a_worker_that_takes_no_more_leaves_the_lane_due_at_once(outbox: Outbox) -> None:
+    _, second = put(outbox), put(outbox)
+    assert outbox.settle(claim_one(outbox), lease_ms=0) is None
+    assert claim_one(outbox, worker="worker-2").id == second
+    assert ledger(outbox, "duplicates_possible") == [0]
+
+
+def test_a_lane_of_a_paused_app_gives_out_no_next_head(outbox: Outbox) -> None:
+    put(outbox)
+    put(outbox)
+    held = claim_one(outbox)
+    outbox.pause("shop")
+    assert outbox.settle(held, lease_ms=LEASE_MS) is None
+    assert outbox.read("HGETALL", outbox.keys.lease) == {}
+
+
+def test_a_next_head_of_a_newer_version_is_left_to_a_newer_worker(outbox: Outbox) -> None:
+    put(outbox)
+    put(outbox)
+    held = claim_one(outbox)
+    data = outbox.read("LINDEX", outbox.keys.lane(ALICE), 1)
+    outbox.read("LSET", outbox.keys.lane(ALICE), 1, bytes([record.VERSION + 1]) + data[1:])
+    assert outbox.settle(held, lease_ms=LEASE_MS) is None
+    assert outbox.read("HGETALL", outbox.keys.lease) == {}
+
+
+@pytest.mark.parametrize("end", [ENDINGS["settle"], ENDINGS["bury"]], ids=["settle", "bury"])
+def test_ending_an_event_twice_counts_it_once_and_returns_the_next_with_its_lease_renewed(
+    outbox: Outbox, end: Callable[[Outbox, Claim], Claim | None]
+) -> None:
+    _, second = put(outbox), put(outbox)
+    held = claim_one(outbox)
+    end(outbox, held)
+    outbox.read("ZADD", outbox.keys.due("shop"), now_ms(outbox) + 1, str(ALICE))
+    counted = books(outbox)
+    again = end(outbox, held)
+    assert again is not None
+    assert (again.id, again.fence) == (second, held.fence)
+    in_ms = due_in(outbox)
+    assert in_ms is not None
+    assert in_ms > LEASE_MS - 5_000, "a holder reckons its lease from the answer it got, which is this one"
+    assert books(outbox) == counted
+
+
+def test_ending_an_event_twice_gives_the_lane_back_when_no_more_is_taken(outbox: Outbox) -> None:
+    put(outbox)
+    put(outbox)
+    held = claim_one(outbox)
+    outbox.settle(held, lease_ms=LEASE_MS)
+    assert outbox.settle(held, lease_ms=0) is None
+    assert outbox.read("HGETALL", outbox.keys.lease) == {}
+
+
+# retry and release
+
+
+def test_a_retry_is_not_early_and_holds_the_whole_lane(outbox: Outbox) -> None:
+    first, second = put(outbox), put(outbox)
+    assert outbox.retry(claim_one(outbox), Tried(first, 1), delay_ms=60_000)
+    in_ms = due_in(outbox)
+    assert in_ms is not None
+    assert 55_000 < in_ms <= 60_000
+    assert claim(outbox) == []
+    come_due(outbox)
+    assert claim_one(outbox).id == first
+    assert waiting(outbox) == [first, second]
+
+
+def test_a_retry_remembers_the_attempt_and_since_when_its_visitor_is_held(outbox: Outbox) -> None:
+    event_id = put(outbox)
+    (data,) = outbox.read("LRANGE", outbox.keys.lane(ALICE), 0, -1)
+    accepted_long_ago = record.encode(replace(record.decode(data), accepted_at_ms=1_700_000_000_000))
+    outbox.read("LSET", outbox.keys.lane(ALICE), 0, accepted_long_ago)
+    held = claim_one(outbox)
+    tried = Tried(event_id, 2, 1, 1_000, 2_000, "answered 500: später")
+    outbox.retry(held, tried, delay_ms=0)
+    assert outbox.read("ZSCORE", outbox.keys.failing, str(ALICE)) == 1_700_000_000_000
+    assert claim_one(outbox).attempts() == tried
+
+
+def test_a_retry_in_doubt_marks_the_event_and_one_without_does_not(outbox: Outbox) -> None:
+    event_id = put(outbox)
+    outbox.retry(claim_one(outbox), Tried(event_id, 1), delay_ms=0)
+    assert ledger(outbox, "duplicates_possible") == [0]
+    outbox.retry(claim_one(outbox), Tried(event_id, 2), delay_ms=0, doubt=True)
+    assert ledger(outbox, "duplicates_possible") == [1]
+    assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [event_id]
+
+
+def test_a_lane_given_back_for_now_wakes_a_worker_and_one_for_later_does_not(outbox: Outbox) -> None:
+    event_id = put(outbox)
+    held = claim_one(outbox)
+    outbox.read("DEL", outbox.keys.wake)
+    outbox.retry(held, Tried(event_id, 1), delay_ms=60_000)
+    assert outbox.read("LLEN", outbox.keys.wake) == 0
+    come_due(outbox)
+    outbox.release(claim_one(outbox))
+    assert outbox.read("LLEN", outbox.keys.wake) == 1
+
+
+def test_a_released_lane_is_as_it_was(outbox: Outbox) -> None:
+    event_id = put(outbox)
+    held = claim_one(outbox)
+    outbox.retry(held, Tried(event_id, 4, 0, 1, 2, "answered 500"), delay_ms=0)
+    assert outbox.release(claim_one(outbox), delay_ms=60_000)
+    assert claim(outbox) == []
+    come_due(outbox)
+    assert claim_one(outbox).attempts() == Tried(event_id, 4, 0, 1, 2, "answered 500")
+    assert ledger(outbox, "duplicates_possible") == [0]
+
+
+def test_a_release_records_the_outcome_but_never_changes_the_counts(outbox: Outbox) -> None:
+    event_id = put(outbox)
+    held = claim_one(outbox)
+    outbox.release(held, Tried(event_id, 7, 7, 10, 20, "refused"))
+    held = claim_one(outbox)
+    assert held.attempts() == Tried(event_id, 0, 0, 10, 20, "refused")
+    outbox.retry(held, Tried(event_id, 1, 2, 10, 30, "answered 500"), delay_ms=0)
+    outbox.release(claim_one(outbox), Tried(event_id, 9, 9, 10, 40, "refused again"), doubt=True)
+    assert claim_one(outbox).attempts() == Tried(event_id, 1, 2, 10, 40, "refused again")
+    assert ledger(outbox, "duplicates_possible") == [1]
+
+
+# bury
+
+
+def test_a_buried_event_is_a_dead_letter_unchanged_and_the_lane_goes_on(outbox: Outbox) -> None:
+    first, second = put(outbox, payload=b'{"price":1.10,"items":[]}'), put(outbox)
+    held = claim_one(outbox)
+    following = bury(outbox, held)
+    assert following is not None
+    assert (following.id, following.fence) == (second, held.fence)
+    assert outbox.read("HGET", outbox.keys.dead, first).endswith(held.data)
+    assert outbox.read("ZSCORE", outbox.keys.dead_index, first) == record.decode(held.data).seq
+    assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tanswered 400": b"1"}
+    assert books(outbox) == {"accepted": 2, "delivered": 0, "waiting": 1, "dead": 1, "discarded": 0}
+
+
+def test_a_burial_ends_what_was_known_of_the_head(outbox: Outbox) -> None:
+    event_id = put(outbox)
+    put(outbox)
+    held = claim_one(outbox)
+    outbox.retry(held, Tried(event_id, 4), delay_ms=0)
+    bury(outbox, claim_one(outbox), lease_ms=0, doubt=True)
+    assert outbox.read("EXISTS", outbox.keys.trying, outbox.keys.failing) == 0
+    assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [event_id]
+    assert claim_one(outbox).attempts().attempts == 0
+
+
+def test_an_invalid_event_is_kept_as_a_dead_letter(outbox: Outbox) -> None:
+    event_id = record.new_id()
+    outbox.bury_invalid(
+        "shop", event_id, lane=None, type="purchase", payload=b"{}", faults="properties.order_id: missing"
+    )
+    data = outbox.read("HGET", outbox.keys.dead, event_id.bytes)
+    assert b"properties.order_id: missing" in data
+    assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tinvalid": b"1"}
+    assert books(outbox) == {"accepted": 1, "delivered": 0, "waiting": 0, "dead": 1, "discarded": 0}
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", "\ud800", "x" * 100_000, ""])
+def test_an_invalid_event_is_kept_whatever_its_caller_called_its_type(outbox: Outbox, name: str) -> None:
+    event_id = record.new_id()
+    outbox.bury_invalid("shop", event_id, lane=None, type=name, payload=b"{}", faults="type: unknown")
+    assert replay(outbox, event_id.bytes) == b"INVALID"
+    assert outbox.apps() == []
+    assert discard(outbox, event_id.bytes) == b"DISCARDED"
+    assert outbox.read("EXISTS", outbox.keys.dead_groups) == 0
+
+
+# Refusals
+
+
+@ending
+def test_a_holder_whose_lane_was_claimed_anew_changes_nothing_at_all(
+    outbox: Outbox, end: Callable[[Outbox, Claim], object]
+) -> None:
+    put(outbox)
+    put(outbox)
+    stale = claim_one(outbox)
+    come_due(outbox)
+    claim_one(outbox, worker="worker-2")
+    before = snapshot(outbox)
+    assert not end(outbox, stale)
+    assert snapshot(outbox) == before
+
+
+@ending
+def test_a_holder_that_gave_its_lane_back_changes_nothing_at_all(
+    outbox: Outbox, end: Callable[[Outbox, Claim], object]
+) -> None:
+    put(outbox)
+    stale = claim_one(outbox)
+    outbox.release(stale)
+    before = snapshot(outbox)
+    assert not end(outbox, stale)
+    assert snapshot(outbox) == before
+
+
+@pytest.mark.parametrize("end", [ENDINGS["retry"], ENDINGS["release"]], ids=["retry", "release"])
+def test_giving_a_lane_back_for_an_event_that_is_gone_changes_nothing_at_all(
+    outbox: Outbox, end: Callable[[Outbox, Claim], object]
+) -> None:
+    put(outbox)
+    put(outbox)
+    held = claim_one(outbox)
+    outbox.settle(held, lease_ms=LEASE_MS)
+    before = snapshot(outbox)
+    assert end(outbox, held) is False
+    assert snapshot(outbox) == before
+
+
+counted = pytest.mark.parametrize(
+    "decide",
+    [
+        lambda outbox, held: outbox.retry(held, Tried(held.id, 1), delay_ms=0, if_open=True),
+        lambda outbox, held: bury(outbox, held, if_open=True) is None,
+    ],
+    ids=["retry", "bury"],
+)
+
+
+@counted
+def test_a_decision_on_an_attempt_that_counts_no_more_is_refused_and_changes_nothing(
+    outbox: Outbox, decide: Callable[[Outbox, Claim], bool]
+) -> None:
+    put(outbox)
+    held = claim_one(outbox)
+    outbox.report(held, "closed", "answered 403", Guard())
+    before = snapshot(outbox)
+    with pytest.raises(Overtaken, match="shop"):
+        decide(outbox, held)
+    assert snapshot(outbox) == before
+    assert outbox.release(held)
+
+
+@counted
+def test_a_decision_on_an_attempt_that_counts_stands_while_the_app_is_open(
+    outbox: Outbox, decide: Callable[[Outbox, Claim], bool]
+) -> None:
+    put(outbox)
+    held = claim_one(outbox)
+    assert decide(outbox, held)
+    assert outbox.read("EXISTS", outbox.keys.lease) == 0
+
+
+def test_a_decision_that_rests_on_no_attempt_stands_during_an_outage_too(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    put(outbox, BOB)
+    first, second = claim(outbox)
+    outbox.report(first, "closed", "answered 403", Guard())
+    assert outbox.retry(first, Tried(first.id, 1), delay_ms=0)
+    bury(outbox, second)
+    assert books(outbox)["dead"] == 1
+
+
+def test_a_holder_past_its_lease_that_nobody_replaced_may_still_settle(outbox: Outbox) -> None:
+    put(outbox)
+    held = claim_one(outbox)
+    come_due(outbox)
+    outbox.settle(held, lease_ms=LEASE_MS)
+    assert books(outbox)["delivered"] == 1

@@ -1,0 +1,164 @@
+"""What the outbox ought to hold, in plain Python: the measure of ``test_state_machine``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+from insend_relay.outbox.store import Claim
+
+# ready: may be claimed now; later: waits for its delay; leased: held; lapsed: its lease ran out and nobody took it yet
+Standing = Literal["ready", "later", "leased", "lapsed"]
+
+
+@dataclass
+class Event:
+    """One accepted event."""
+
+    id: bytes
+    seq: int
+    lane: str
+    group: str = ""
+
+
+@dataclass
+class Line:
+    """A lane: its events, and where it stands."""
+
+    events: list[Event] = field(default_factory=list)
+    standing: Standing = "ready"
+    fence: int = 0
+    attempts: int = 0
+    abandoned: int = 0
+    tried: bool = False
+
+    def new_head(self) -> None:
+        """The head has gone."""
+        self.attempts = self.abandoned = 0
+        self.tried = False
+
+
+@dataclass
+class Model:
+    """Everything that a namespace ought to hold."""
+
+    lines: dict[str, Line] = field(default_factory=lambda: defaultdict(Line))
+    dead: dict[bytes, Event] = field(default_factory=dict)
+    apps: set[str] = field(default_factory=set)
+    once: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    replaying: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    runs: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    counts: Counter[str] = field(default_factory=Counter)
+    beats: Counter[str] = field(default_factory=Counter)
+    operator: set[str] = field(default_factory=set)
+    outage: set[str] = field(default_factory=set)
+    tokens: dict[str, int] = field(default_factory=dict)
+    fence: int = 0
+    replayed_ids: set[bytes] = field(default_factory=set)
+    first_deliveries: dict[str, int] = field(default_factory=dict)
+
+    def holds(self, claim: Claim) -> Literal["HEAD", "ALREADY", "SUPERSEDED"]:
+        """What a claim is worth now."""
+        line = self.lines[claim.lane]
+        if line.standing not in {"leased", "lapsed"} or line.fence != claim.fence:
+            return "SUPERSEDED"
+        return "HEAD" if line.events and line.events[0].id == claim.id else "ALREADY"
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count in the ledger."""
+        self.counts[what] += number
+
+    def accept(self, event: Event) -> None:
+        """The event is appended to its lane."""
+        self.count("accepted")
+        self.beats["accepted"] += 1
+        self.enqueue(event)
+
+    def enqueue(self, event: Event) -> None:
+        """The event stands at the tail of its lane."""
+        line = self.lines[event.lane]
+        if not line.events:
+            line.standing = "ready"
+        line.events.append(event)
+        self.count("waiting")
+        self.apps.add(event.lane.partition("/")[0])
+
+    def leave(self, lane: str, how: Literal["delivered", "returned"]) -> Event:
+        """The head leaves its lane; a replay of it has found its end."""
+        event = self.lines[lane].events.pop(0)
+        self.lines[lane].new_head()
+        self.count("waiting", -1)
+        if self.replaying.get(lane, (b"", ""))[0] == event.id:
+            self.runs[self.replaying.pop(lane)[1]][how] += 1
+        return event
+
+    def put_letter(self, event: Event) -> None:
+        """The event is a dead letter."""
+        self.dead[event.id] = event
+        self.count("dead")
+        self.beats["dead"] += 1
+
+    def delivered(self, event: Event) -> None:
+        """The event was answered 200; first deliveries of a lane come in the order of acceptance."""
+        self.count("delivered")
+        self.beats["delivered"] += 1
+        if event.id not in self.replayed_ids:
+            assert event.seq > self.first_deliveries.get(event.lane, 0), "out of order"
+            self.first_deliveries[event.lane] = event.seq
+
+    def go_on(self, claim: Claim, following: Claim | None, *, more: bool) -> None:
+        """After the head has gone: the caller holds the lane on, or it is given back, or nothing is left of it."""
+        line, app = self.lines[claim.lane], claim.app
+        if not line.events:
+            assert following is None
+            line.standing = "ready"
+            return
+        if not more or app in self.operator:
+            assert following is None
+        elif app not in self.outage:  # during an outage it depends on whether the pause has just run out
+            assert following is not None
+        if following is None:
+            line.standing = "ready"
+        else:
+            assert (following.id, following.fence) == (line.events[0].id, claim.fence)
+            line.standing = "leased"
+
+    def claimed(self, claims: list[Claim], room: int) -> None:
+        """Lanes were leased: the right ones, as many as might be, each with its head."""
+        assert len({claim.lane for claim in claims}) == len(claims) <= room
+        by_app = Counter(claim.app for claim in claims)
+        free = {app: self.claimable(app) for app in self.apps - self.operator}
+        assert all(by_app[app] <= free.get(app, 0) for app in by_app)
+        if not self.outage:
+            assert len(claims) == min(room, sum(free.values())), "it takes what there is"
+        for line in (self.lines[claim.lane] for claim in claims):
+            assert line.standing in {"ready", "lapsed"}
+        before = self.fence
+        for claim in claims:
+            self.fence = before  # the lanes of one claim share their fence
+            self.leased(claim)
+        for app, number in by_app.items():
+            if app in self.tokens:
+                self.tokens[app] -= number
+
+    def leased(self, claim: Claim) -> None:
+        """A lane was leased: with its head, under a higher fence, and with doubt when the last holder said nothing."""
+        line = self.lines[claim.lane]
+        assert claim.id == line.events[0].id
+        assert claim.fence > self.fence
+        if line.standing == "lapsed":
+            line.abandoned, line.tried = line.abandoned + 1, True
+            self.count("duplicates_possible")
+        tried = claim.attempts()
+        assert (tried.attempts, tried.abandoned) == (line.attempts, line.abandoned)
+        line.standing, line.fence, self.fence = "leased", claim.fence, claim.fence
+
+    def claimable(self, app: str) -> int:
+        """How many of an app's lanes a claim may take."""
+        lanes = sum(
+            1
+            for lane, line in self.lines.items()
+            if lane.startswith(f"{app}/") and line.events and line.standing in {"ready", "lapsed"}
+        )
+        return min(lanes, 1 if app in self.outage else self.tokens.get(app, lanes))

@@ -1,0 +1,109 @@
+"""Everything that a namespace holds, read in one reply, against what ``outbox_model`` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from outbox_model import Model
+
+from insend_relay.outbox import record
+from insend_relay.outbox.keys import Keys
+from insend_relay.outbox.trying import Tried
+
+NEVER = 9007199254740991
+
+# Everything in the namespace in one reply: the clock, then each key with its type and content.
+EVERYTHING = """
+local reply = {redis.call('TIME')}
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+  local type, content = redis.call('TYPE', key)['ok'], ''
+  if type == 'list' then content = redis.call('LRANGE', key, 0, -1) end
+  if type == 'hash' then content = redis.call('HGETALL', key) end
+  if type == 'zset' then content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end
+  reply[#reply + 1] = {key, content, redis.call('PTTL', key)}
+end
+return reply
+"""
+
+
+def recount(keys: Keys, model: Model, reply: list[Any]) -> None:
+    """Fails when Redis holds anything else than the model."""
+    (seconds, micros), *found = reply
+    now = int(seconds) * 1000 + int(micros) // 1000
+    lives = {key.decode(): ttl for key, _, ttl in found}
+    content = {key.decode(): value for key, value, _ in found}
+    assert all(keys.knows(key) for key in content)
+    check_lanes(keys, model, content, now)
+    check_ledger(keys, model, content)
+    assert pairs(content, keys.dead_groups) == as_bytes(Counter(event.group for event in model.dead.values()))
+    index = {letter: float(seq) for letter, seq in pairs(content, keys.dead_index).items()}
+    assert index == {letter: event.seq for letter, event in model.dead.items()}
+    assert pairs(content, keys.dead).keys() == model.dead.keys()
+    replaying = {lane.encode(): letter + run.encode() for lane, (letter, run) in model.replaying.items()}
+    assert pairs(content, keys.replaying) == replaying
+    for run in ("r1", "r2"):
+        assert pairs(content, keys.replay(run)) == as_bytes(model.runs[run])
+    scores = pairs(content, keys.apps)
+    assert scores.keys() == {app.encode() for app in model.apps}
+    assert {app for app in model.apps if float(scores[app.encode()]) == NEVER} == model.operator
+    assert len(content.get(keys.wake, [])) <= 1
+    once = [key for key in content if key.startswith(keys.prefix + "once:")]
+    assert len(once) == len(model.once)
+    assert all(lives[key] > 0 for key in once)
+
+
+def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> None:
+    """Every lane holds its events, is scheduled as it stands, and is leased and tried as it should."""
+    lines = {name: line for name, line in model.lines.items() if line.events}
+    stored = {key for key in content if key.startswith(keys.prefix + "lane:")}
+    assert stored == {keys.lane(name) for name in lines}
+    for name, line in lines.items():
+        records = [record.decode(data) for data in content[keys.lane(name)]]
+        assert [(r.id, r.seq) for r in records] == [(event.id, event.seq) for event in line.events]
+        assert all(r.payload == b'{"n":1.10}' for r in records)
+    due = {lane: float(s) for app in ("a", "b") for lane, s in pairs(content, keys.due(app)).items()}
+    assert due.keys() == {name.encode() for name in lines}
+    for name, line in lines.items():
+        assert (due[name.encode()] <= now) == (line.standing in {"ready", "lapsed"}), (name, line.standing)
+    held = {lane: (int.from_bytes(v[:8]), v[8:24]) for lane, v in pairs(content, keys.lease).items()}
+    assert held == {
+        name.encode(): (line.fence, line.events[0].id)
+        for name, line in lines.items()
+        if line.standing in {"leased", "lapsed"}
+    }
+    trying = pairs(content, keys.trying)
+    assert trying.keys() == {name.encode() for name, line in lines.items() if line.tried}
+    assert pairs(content, keys.failing).keys() == trying.keys()
+    for lane, data in trying.items():
+        line = lines[lane.decode()]
+        tried = Tried.unpack(data, line.events[0].id)
+        assert (tried.attempts, tried.abandoned) == (line.attempts, line.abandoned)
+
+
+def check_ledger(keys: Keys, model: Model, content: dict[str, Any]) -> None:
+    ledger = {name.decode(): int(number) for name, number in pairs(content, keys.ledger).items()}
+    ledger.pop("fence", None)
+    assert {name: number for name, number in ledger.items() if number} == {
+        name: number for name, number in model.counts.items() if number
+    }
+    five = [model.counts[name] for name in ("accepted", "delivered", "waiting", "dead", "discarded")]
+    assert five[0] == sum(five[1:])
+    assert five[2] == sum(len(line.events) for line in model.lines.values())
+    assert five[3] == len(model.dead)
+    beats: Counter[str] = Counter()
+    for key in content:
+        if key.startswith(keys.prefix + "pulse:"):
+            beats.update({name.decode(): int(number) for name, number in pairs(content, key).items()})
+    assert beats == model.beats
+
+
+def pairs(content: dict[str, Any], key: str) -> dict[bytes, bytes]:
+    """A hash, or a sorted set with its scores."""
+    flat = content.get(key, [])
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def as_bytes(counts: Counter[str]) -> dict[bytes, bytes]:
+    """Counts as a hash has them."""
+    return {name.encode(): b"%d" % number for name, number in counts.items() if number}

@@ -1,0 +1,42 @@
+"""The examples in docs/events.md run, and its table names every event type and property."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from insend_relay.outbox.record import Record
+from insend_relay.producers import InSend
+from insend_relay.producers.event_types import STRICT
+
+DOC = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_run(redis_url: str, namespace: str, kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "APP_KEY": "test-app-key",
+        "DOMAIN": "shop.example.com",
+        "REDIS_URL": redis_url,
+        "NAMESPACE": namespace,
+        "ENQUEUE_TIMEOUT_MS": "10000",
+    }.items():
+        monkeypatch.setenv(f"INSEND_{name}", value)
+    names: dict[str, Any] = {}
+    for example in re.findall(r"```python\n(.*?)```", DOC, re.DOTALL):
+        exec(example, names)  # noqa: S102 - our own documentation
+    insend: InSend = names["insend"]
+    insend.close()
+    visitor: list[Record] = kept("v/42")
+    guest: list[Record] = kept("g/a1B2")
+    assert [len(visitor), len(guest)] == [2, 2]
+    assert b'"phone":""' in visitor[1].payload
+
+
+def test_the_table_names_every_event_type_with_its_properties() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOC, re.MULTILINE))
+    for name, shape in STRICT.items():
+        assert set(re.findall(r"\*\*(\w+)\*\*", rows[name])) == set(shape.required)
+        assert all(re.search(rf"\b{field}\b", rows[name]) for field in shape.names)

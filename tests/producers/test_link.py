@@ -1,0 +1,308 @@
+"""The link to Redis keeps its deadline, whatever is broken, and finds back by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from waiting import wait_until
+
+from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.record import Record
+from insend_relay.outbox.store import Outbox
+from insend_relay.producers import InSend, NotAccepted, Receipt
+from insend_relay.producers.link import MOST_CONNECTIONS, Link
+
+Kept = Callable[[str], list[Record]]
+ACCOUNT: dict[str, Any] = {"app_key": "test-app-key", "domain": "shop.example.com"}
+PATIENT: dict[str, Any] = {**ACCOUNT, "enqueue_timeout_ms": 10_000}  # where a slow machine must not decide
+FAR_BELOW_HANGING = 3.0  # seconds; a call has 0.25, and without a deadline these would take for ever
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A Redis that a test may stop, freeze and fill."""
+    with EmbeddedRedis(tmp_path, server="redis", config={"appendfsync": "everysec"}) as server:
+        yield server
+
+
+@contextmanager
+def broken_redis(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that accepts connections and deals with each as ``answer`` does; yields its address."""
+    connections: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            threading.Thread(target=deal, args=(connection,)).start()
+
+    def deal(connection: socket.socket) -> None:
+        try:
+            answer(connection)
+        except OSError:  # the other side has gone: what these tests are about
+            return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in connections:
+                with connection, suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+def silent(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
+
+
+def handshake_then(rest: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    """Answers every command until the first script as Redis would, and then does something else."""
+
+    def answer(connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            if b"EVALSHA" in data:
+                rest(connection)
+                return
+            connection.sendall(b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * data.count(b"CLIENT\r\n"))
+
+    return answer
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(b"*2\r\n$1000000\r\n")
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.01)
+
+
+def refused_call(insend: InSend) -> tuple[NotAccepted, float]:
+    """A call that must fail, and the seconds that it took."""
+    start = time.monotonic()
+    with pytest.raises(NotAccepted) as raised:
+        insend.link(visitor_uid="42")
+    return raised.value, time.monotonic() - start
+
+
+def accepted_again(insend: InSend, **about: Any) -> Receipt:
+    """The receipt of the first call that goes through."""
+    receipts: list[Receipt] = []
+
+    def call() -> bool:
+        with suppress(NotAccepted):
+            receipts.append(insend.link(visitor_uid="42", **about))
+        return bool(receipts)
+
+    wait_until(call)
+    return receipts[0]
+
+
+def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up() -> None:
+    with broken_redis(silent) as url, InSend(**ACCOUNT, redis_url=url) as insend:
+        error, seconds = refused_call(insend)
+        assert seconds < FAR_BELOW_HANGING
+        assert not error.unknown
+        assert "call again later" in str(error)
+        insend._link._timeout = 3600  # from here on a call that waited would wait for long
+        assert refused_call(insend)[1] < FAR_BELOW_HANGING
+        insend._link._timeout = 0.25
+
+
+@pytest.mark.parametrize(
+    "broken", [drip, silent, lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")]
+)
+def test_a_redis_that_takes_the_event_and_does_not_answer_holds_no_call_up(
+    broken: Callable[[socket.socket], None],
+) -> None:
+    with broken_redis(handshake_then(broken)) as url, InSend(**ACCOUNT, redis_url=url) as insend:
+        error, seconds = refused_call(insend)
+        assert seconds < FAR_BELOW_HANGING
+        assert error.unknown
+        assert "idempotency_key" in str(error)
+
+
+def test_a_redis_that_hangs_up_on_the_event_leaves_its_outcome_unknown() -> None:
+    hang_up = handshake_then(lambda connection: connection.close())
+    with broken_redis(hang_up) as url, InSend(**ACCOUNT, redis_url=url) as insend:
+        assert refused_call(insend)[0].unknown
+
+
+def test_calls_fail_while_redis_is_away_and_go_through_when_it_is_back(own_redis: EmbeddedRedis) -> None:
+    with InSend(**PATIENT, redis_url=own_redis.url) as insend:
+        assert insend.link(visitor_uid="42").where == "redis"
+        own_redis.kill()
+        assert not refused_call(insend)[0].unknown
+        wait_until(lambda: insend._link._away)
+        assert "cannot be reached" in str(refused_call(insend)[0])
+        own_redis.start()
+        assert accepted_again(insend).where == "redis"
+
+
+def test_a_restarted_redis_costs_no_call_that_comes_after_it(own_redis: EmbeddedRedis) -> None:
+    with InSend(**PATIENT, redis_url=own_redis.url) as insend:
+        for _ in range(3):
+            insend.link(visitor_uid="42")
+            own_redis.stop()
+            own_redis.start()
+        assert insend.link(visitor_uid="42").where == "redis"
+
+
+def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_redis: EmbeddedRedis) -> None:
+    given: dict[str, Any] = {**ACCOUNT, "redis_url": own_redis.url, "enqueue_timeout_ms": 1000}
+    with InSend(**given) as insend, connect(own_redis.url) as client:
+        insend.link(visitor_uid="41")
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        with pytest.raises(NotAccepted) as raised:
+            insend.link(visitor_uid="42", idempotency_key="once")
+        assert raised.value.unknown
+        os.kill(own_redis.pid, signal.SIGCONT)
+        again = accepted_again(insend, idempotency_key="once")
+        assert again.where == "duplicate"  # the frozen Redis had it in its socket all the time
+        outbox = Outbox(client)
+        assert outbox.read("LLEN", outbox.keys.lane("test-app-key/v/42")) == 1
+
+
+def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, namespace: str, kept: Kept) -> None:
+    at_once = threading.Barrier(2 * MOST_CONNECTIONS)
+    with InSend(**PATIENT, redis_url=redis_url, namespace=namespace) as insend:
+
+        def work(number: int) -> None:
+            at_once.wait()
+            for page in range(10):
+                insend.link(key_page_id=page, visitor_uid=number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(2 * MOST_CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert 1 <= insend._link._open <= MOST_CONNECTIONS
+        assert len(insend._link._idle) == insend._link._open
+    assert [len(kept(f"v/{number}")) for number in range(2 * MOST_CONNECTIONS)] == [10] * 2 * MOST_CONNECTIONS
+
+
+def test_when_all_connections_are_busy_a_call_waits_for_one_of_them(redis_url: str) -> None:
+    link = Link(redis_url, timeout_seconds=0.25)
+    try:
+        busy = [link._take(time.monotonic() + 10) for _ in range(MOST_CONNECTIONS)]
+        link.start_call()
+        with pytest.raises(OutboxUnreachable, match="busy"):
+            link.execute_command("PING")
+        link._give_back(busy.pop())
+        link._call.deadline = time.monotonic() + 10
+        assert link.execute_command("PING") == b"PONG"
+        for connection in busy:
+            link._give_back(connection)
+    finally:
+        link.close()
+
+
+def test_a_forked_child_has_a_link_of_its_own(insend: InSend, kept: Kept) -> None:
+    insend.link(key_page_id="before", visitor_uid="42")
+    parent_connection = insend._link._idle[0]
+    child = os.fork()
+    if not child:
+        try:
+            insend.link(key_page_id="child", visitor_uid="42")
+            fresh = parent_connection not in insend._link._idle
+            os._exit(0 if fresh else 2)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    insend.link(key_page_id="parent", visitor_uid="42")
+    assert insend._link._idle == [parent_connection]
+    assert len(kept("v/42")) == 3
+
+
+def test_close_ends_the_thread_and_the_connections(redis_url: str, namespace: str, client: redis.Redis) -> None:
+    insend = InSend(**PATIENT, redis_url=redis_url, namespace=namespace)
+    insend.link(visitor_uid="42")
+    connection = insend._link._idle[0]
+    number = connection._connection._sock.getsockname()[1]
+    thread = insend._link._thread
+    assert thread is not None
+    insend.close()
+    insend.close()
+    assert not thread.is_alive()
+    wait_until(lambda: all(not row["addr"].endswith(f":{number}") for row in client.client_list()))
+
+
+def test_a_wrong_password_says_which_variable_to_look_at(redis_url: str) -> None:
+    url = redis_url.replace("redis://", "redis://nobody:geheim@")
+    with InSend(**PATIENT, redis_url=url) as insend:
+        error, _ = refused_call(insend)
+    assert "INSEND_REDIS_URL" in str(error)
+    assert "geheim" not in str(error)
+
+
+def test_a_redis_that_forbids_our_commands_is_no_reason_to_reconnect(redis_url: str, client: redis.Redis) -> None:
+    client.acl_setuser("pinger", enabled=True, passwords=["+word"], commands=["+ping", "+client", "+auth", "+select"])
+    url = redis_url.replace("redis://", "redis://pinger:word@")
+    with InSend(**PATIENT, redis_url=url) as insend:
+        assert "refused the command" in str(refused_call(insend)[0])
+        connection = insend._link._idle[0]
+        refused_call(insend)
+        assert insend._link._idle == [connection]
+
+
+def test_a_full_redis_is_a_clear_outcome_and_no_lost_connection(own_redis: EmbeddedRedis) -> None:
+    with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
+        insend.link(visitor_uid="42")
+        client.config_set("maxmemory", 1)
+        error, _ = refused_call(insend)
+        assert "maxmemory" in str(error)
+        assert not error.unknown
+        client.config_set("maxmemory", 0)
+        assert insend.link(visitor_uid="42").where == "redis"
+
+
+def test_a_read_only_replica_is_left_for_a_new_connection(own_redis: EmbeddedRedis) -> None:
+    with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
+        insend.link(visitor_uid="42")
+        connection = insend._link._idle[0]
+        client.replicaof("127.0.0.1", "1")
+        assert not refused_call(insend)[0].unknown
+        client.replicaof("NO", "ONE")
+        assert accepted_again(insend).where == "redis"
+        assert connection not in insend._link._idle
+
+
+def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    path = f"/tmp/insend-{os.getpid()}.sock"  # noqa: S108 - a socket's path may have 107 characters, tmp_path has more
+    with (
+        EmbeddedRedis(tmp_path, server="redis", config={"unixsocket": path}),
+        InSend(**PATIENT, redis_url=f"unix://{path}") as insend,
+    ):
+        assert insend.link(visitor_uid="42").where == "redis"
+        assert path in repr(insend)
+
+
+def test_a_call_has_one_deadline_for_all_its_commands(redis_url: str) -> None:
+    link = Link(redis_url, timeout_seconds=30)
+    try:
+        link.start_call()
+        assert link.execute_command("PING") == b"PONG"
+        link._call.deadline = 0.0
+        with pytest.raises(OutboxUnreachable, match="Redis took no command"):
+            link.execute_command("PING")
+    finally:
+        link.close()

@@ -1,0 +1,335 @@
+"""Events through a delivery to a tracker that behaves, fails, comes back; over real Redis and real HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from delivering import APP, Append, drained, ledger
+from waiting import wait_until
+
+from insend_relay.console.sandbox import Received, Sandbox
+from insend_relay.outbox import record
+from insend_relay.outbox.connection import Executor
+from insend_relay.outbox.dead import DeadLetters, Filter
+from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.replay import replay
+from insend_relay.outbox.scripts import load
+from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.store import Outbox
+from insend_relay.worker.delivery import Delivery
+from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
+from insend_relay.worker.stop import Stop
+
+Delivering = Callable[..., Any]
+
+
+def numbers(events: list[Received], uid: str) -> list[int]:
+    """The numbers of a visitor's events, in order of arrival."""
+    return [event.properties["number"] for event in events if event.visitor_uid == uid]
+
+
+def letters(outbox: Outbox) -> list[tuple[str, str]]:
+    """Type and reason of every dead letter."""
+    return [(letter.type, letter.reason) for letter in DeadLetters(outbox).scan(Filter())]
+
+
+def test_events_arrive_once_and_in_order(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    for number in range(20):
+        for uid in ("1", "2", "3"):
+            append(uid, number)
+    with delivering():
+        books = drained(outbox)
+    assert [numbers(sandbox.requests, uid) for uid in ("1", "2", "3")] == [list(range(20))] * 3
+    assert (books["accepted"], books["delivered"]) == (60, 60)
+
+
+def test_a_tracker_that_answers_500_three_times_gets_three_retries_none_early_and_order_is_kept(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=500, visitor_uid="1", times=3)
+    append("1", 1)
+    append("1", 2)
+    with delivering(retry_first_seconds=0.1, retry_max_seconds=10, retry_jitter=0):
+        drained(outbox)
+    assert [(r.status, r.properties["number"]) for r in sandbox.requests] == [
+        (500, 1),
+        (500, 1),
+        (500, 1),
+        (200, 1),
+        (200, 2),
+    ]
+    arrivals = [request.arrived_at for request in sandbox.requests]
+    waits = [later - earlier for earlier, later in itertools.pairwise(arrivals[:4])]
+    assert all(wait >= due for wait, due in zip(waits, (0.1, 0.2, 0.4), strict=True))
+
+
+def test_no_slot_is_held_while_a_lane_waits(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=500, visitor_uid="bad")
+    append("ok", 0)
+    with delivering(concurrency=1, retry_first_seconds=3600, retry_max_seconds=3600):
+        wait_until(lambda: numbers(sandbox.received, "ok") == [0])  # a 200: one failing visitor is not an outage
+        append("bad")
+        wait_until(lambda: outbox.read("HEXISTS", outbox.keys.trying, f"{APP}/v/bad"))
+        for number in range(1, 6):
+            append("ok", number)
+        wait_until(lambda: numbers(sandbox.received, "ok") == list(range(6)))
+    assert len(numbers(sandbox.requests, "bad")) == 1
+    assert ledger(outbox)["waiting"] == 1
+
+
+def test_a_rejected_event_is_buried_its_visitor_goes_on_and_replay_delivers_it(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    append("2", 0)
+    with delivering():
+        drained(outbox)
+        sandbox.misbehave(status=400, visitor_uid="1", times=5)
+        append("1", 1)
+        append("1", 2)
+        append("2", 1)
+        drained(outbox)
+        assert (numbers(sandbox.received, "1"), numbers(sandbox.received, "2")) == ([2], [0, 1])
+        assert letters(outbox) == [("custom", "400")]
+        progress = replay(outbox, per_second=1000)
+        books = drained(outbox)
+    assert progress.replayed == 1
+    assert numbers(sandbox.received, "1") == [2, 1]
+    assert (books["replayed"], books["dead"], books["delivered"]) == (1, 0, 4)
+
+
+def test_a_dead_letter_says_how_its_last_attempt_ended(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    append("2")
+    with delivering(rejected_attempts=2):
+        drained(outbox)
+        sandbox.misbehave(status=422, visitor_uid="1")
+        event_id = append("1", 7)
+        drained(outbox)
+    letter = DeadLetters(outbox).get(uuid.UUID(event_id))
+    assert (letter.outcome, letter.status, letter.attempts, letter.reason) == ("answered", 422, 2, "422")
+    assert b'"number":7' in letter.payload
+
+
+def test_two_hundred_visitors_with_random_failures_get_every_event_once_and_in_order(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    for number in range(20):
+        for visitor in chance.sample(range(200), 200):
+            append(str(visitor), number)
+    for visitor in chance.sample(range(200), 60):
+        status = chance.choice([400, 408, 429, 500, 503])
+        sandbox.misbehave(status=status, visitor_uid=str(visitor), times=chance.randrange(1, 4))
+    with delivering(rejected_attempts=50, unreachable_attempts=50, server_error_attempts=50):
+        books = drained(outbox, 120)
+    arrived: dict[str, list[int]] = defaultdict(list)
+    for event in sandbox.received:
+        arrived[event.visitor_uid].append(event.properties["number"])
+    assert arrived == {str(visitor): list(range(20)) for visitor in range(200)}, f"seed {seed}"
+    assert (books["delivered"], books.get("dead", 0)) == (4000, 0)
+
+
+def test_a_tracker_that_is_down_is_probed_now_and_then_and_no_attempt_is_counted(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=503)
+    for visitor in range(1000):
+        append(str(visitor), 0)
+    with delivering(outage_first_seconds=0.02, outage_max_seconds=0.1, unreachable_attempts=2):
+        wait_until(lambda: len(sandbox.requests) > 60, 30)  # 16 in flight, then probes, one at a time
+        held = [outbox.read("ZCARD", outbox.keys.due(APP)), ledger(outbox)["waiting"]]
+        attempts = [data[17] + data[16] for data in outbox.read("HVALS", outbox.keys.trying)]
+        sandbox.behave()
+        books = drained(outbox)
+    assert held == [1000, 1000]
+    assert set(attempts) == {0}
+    assert (books["delivered"], books.get("dead", 0)) == (1000, 0)
+    assert sorted(event.visitor_uid for event in sandbox.received) == sorted(map(str, range(1000)))
+
+
+def test_with_a_wrong_key_nothing_becomes_a_dead_letter(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=403)
+    for visitor in range(50):
+        append(str(visitor))
+    with delivering(outage_first_seconds=0.01, outage_max_seconds=0.02, rejected_attempts=1):
+        wait_until(lambda: len(sandbox.requests) > 40, 30)
+        assert letters(outbox) == []
+        sandbox.behave()
+        books = drained(outbox)
+    assert books["delivered"] == 50
+
+
+def test_a_poisoned_visitor_and_a_poisoned_event_type_never_stop_the_others(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=400, visitor_uid="poison")
+    sandbox.misbehave(status=500, type="link")
+    for number in range(10):
+        append("poison", number)
+        for visitor in range(20):
+            append(str(visitor), number)
+    for visitor in range(20):
+        append(str(visitor), 99, type="link", key_page_id=1)
+    with delivering():
+        books = drained(outbox, 60)
+    good = [event for event in sandbox.received if event.visitor_uid != "poison"]
+    assert all(numbers(good, str(visitor)) == list(range(10)) for visitor in range(20))
+    assert (books["delivered"], books["dead"]) == (200, 30)
+
+
+def test_an_app_with_a_dead_tracker_does_not_hold_back_another(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    for visitor in range(10):
+        append(f"down-{visitor}", app="app2")
+        sandbox.misbehave(status=503, visitor_uid=f"down-{visitor}")
+    with delivering(outage_first_seconds=60, outage_max_seconds=60):
+        wait_until(lambda: outbox.read("HEXISTS", outbox.keys.outage("app2"), "since"))
+        append("1", 1)
+        wait_until(lambda: numbers(sandbox.received, "1") == [1])
+    assert ledger(outbox)["waiting"] == 10
+
+
+def test_retry_after_is_honoured_for_the_whole_app(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=429, retry_after=1, times=1)
+    append("1")
+    with delivering(outage_first_seconds=0.01):
+        wait_until(lambda: sandbox.requests)
+        append("2")
+        drained(outbox)
+    first, *others = [request.arrived_at for request in sandbox.requests]
+    assert len(others) == 2
+    assert min(others) - first >= 1
+
+
+def test_an_event_that_kills_its_worker_again_and_again_is_buried(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    append("1", 1)
+    append("1", 2)
+    for _ in range(6):  # the first is no sign yet; then five leases that nobody came back for
+        assert outbox.claim("a worker that dies", 1, lease_ms=1)
+        wait_until(lambda: outbox.look(1)[1] > 0)
+    with delivering():
+        books = drained(outbox)
+    assert letters(outbox) == [("custom", CRASHED)]
+    assert numbers(sandbox.requests, "1") == [2]
+    assert books["duplicates_possible"] == 6
+
+
+def test_a_record_that_cannot_be_read_is_buried_with_its_bytes(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    lane = Lane(APP, "v", "1")
+    outbox.append(lane, record.new_id(), b"\xff not JSON")
+    data = outbox.read("LPOP", outbox.keys.lane(lane))
+    broken = data[:41] + b"\xff" + data[42:]  # a guest uid longer than the record
+    outbox.read("RPUSH", outbox.keys.lane(lane), broken)
+    append("1", 2)
+    with delivering():
+        drained(outbox)
+    assert letters(outbox) == [("?", UNDECODABLE)]
+    assert next(iter(DeadLetters(outbox).scan(Filter()))).payload == broken
+    assert numbers(sandbox.requests, "1") == [2]
+
+
+def test_a_claim_whose_answer_was_lost_is_given_back_and_counts_against_nobody(
+    append: Append, outbox: Outbox, settings: Settings, sandbox: Sandbox
+) -> None:
+    append("1", 1)
+    losing = LosesAnswers(outbox.redis, times=7)
+    delivery = Delivery(Outbox(losing, namespace=settings.namespace), settings, Stop(8))
+    for _ in range(8):
+        with contextlib.suppress(OutboxUnreachable):
+            delivery.run()
+    delivery.finish()
+    books = ledger(outbox)
+    assert (books["delivered"], books.get("dead", 0), books.get("duplicates_possible", 0)) == (1, 0, 0)
+    assert numbers(sandbox.requests, "1") == [1]
+
+
+class LosesAnswers:
+    """A real client whose claims reach Redis while their answers do not come back."""
+
+    def __init__(self, redis: Executor, times: int) -> None:
+        self._redis = redis
+        self._times = times
+
+    def execute_command(self, *command: Any) -> Any:
+        """Run it; lose the answer of a claim that leased something."""
+        answer = self._redis.execute_command(*command)
+        if command[1] == load("claim").sha and len(answer) > 2 and self._times:
+            self._times -= 1
+            raise redis.TimeoutError("the answer did not come in time")
+        return answer
+
+
+def test_one_slow_answer_does_not_hold_up_the_others_at_the_end_of_a_slice(
+    append: Append, outbox: Outbox, settings: Settings, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(delay=60, visitor_uid="slow")
+    append("slow")
+    delivery = Delivery(outbox, settings, Stop(0.1))
+    try:
+        delivery.run(slice_seconds=0.2)  # comes back although the slow one is still under way
+        append("quick", 1)
+        delivery.run(slice_seconds=0.2)
+        assert numbers(sandbox.received, "quick") == [1]
+        assert outbox.read("HLEN", outbox.keys.lease) == 1
+    finally:
+        delivery.finish()
+    assert outbox.read("HLEN", outbox.keys.lease) == 0
+    assert ledger(outbox)["duplicates_possible"] == 1
+
+
+def test_one_visitors_retry_after_waits_for_that_visitor_only_while_others_are_served(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    append("ok", 0)
+    with delivering():
+        drained(outbox)
+        sandbox.misbehave(status=429, retry_after=600, visitor_uid="1")
+        append("1")
+        wait_until(lambda: outbox.read("HEXISTS", outbox.keys.trying, f"{APP}/v/1"))
+        append("ok", 1)
+        wait_until(lambda: numbers(sandbox.received, "ok") == [0, 1])
+    assert len(numbers(sandbox.requests, "1")) == 1
+    due_at = float(outbox.read("ZSCORE", outbox.keys.due(APP), f"{APP}/v/1"))
+    seconds, _ = outbox.read("TIME")
+    assert due_at / 1000 - seconds > 590
+
+
+def test_a_good_visitor_behind_many_poisoned_ones_is_probed_soon(
+    append: Append, delivering: Delivering, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=500)
+    for visitor in range(60):
+        append(f"poison-{visitor}")
+    with delivering(outage_first_seconds=0.02, outage_max_seconds=0.02):
+        wait_until(lambda: len(sandbox.requests) > 80, 30)  # every poisoned one was tried
+        sandbox.behave()
+        for visitor in range(60):
+            sandbox.misbehave(status=500, visitor_uid=f"poison-{visitor}")
+        before = len(sandbox.requests)
+        append("good")
+        wait_until(lambda: numbers(sandbox.received, "good") == [0])
+        requests = sandbox.requests[before:]
+    assert [request.visitor_uid for request in requests].index("good") <= 3

@@ -1,0 +1,100 @@
+"""The Celery application: ``celery -A insend_relay.worker.app worker``, or better ``insend worker``.
+
+Its queue is our own, and so is the prefix of its keys: in a Redis shared with a shop's own Celery, that one would take
+our messages and discard them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.signals import after_setup_logger, worker_process_shutdown, worker_shutting_down
+
+from insend_relay.outbox.settings import Settings
+from insend_relay.worker import tasks
+from insend_relay.worker.pump import PumpStep
+from insend_relay.worker.runtime import Runtime
+
+QUEUE = "insend"
+TASKS_AT_ONCE = 2  # under threads and gevent: one deliver, which is many lanes wide, and one replay
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's settings; each line has its reason."""
+    broker = settings.broker_url or settings.redis_url
+    return {
+        "broker_url": _celery_url(broker),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker may be away for a night
+        "broker_channel_error_retry": True,  # a full or read-only Redis is no reason to leave
+        "broker_pool_acquire_timeout": 5.0,
+        "broker_transport_options": {
+            "global_keyprefix": f"{settings.namespace}:celery:",
+            "socket_timeout": 15.0,  # a broker that vanished without a word must not hold a publish for ever
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "connect_retries_timeout": 1,  # a publish tries that long; the pump goes on without the broker
+        },
+        "task_default_queue": QUEUE,
+        "task_create_missing_queues": False,
+        "task_ignore_result": True,  # the outbox is the result
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": False,  # a hint is not worth delivering twice
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,  # a hint belongs to whoever is free
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery application for these settings."""
+    app = Celery("insend_relay")
+    app.conf.update(configuration(settings))
+    app.runtime = runtime = Runtime(app, settings)
+    tasks.register(app, runtime, settings)
+    app.steps["worker"].add(PumpStep)
+    worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
+    worker_process_shutdown.connect(lambda **_: runtime.finish(), weak=False)
+    after_setup_logger.connect(_quiet)
+    return app
+
+
+def worker_arguments(settings: Settings, extra: Sequence[str] = ()) -> list[str]:
+    """The arguments of ``celery worker`` for these settings; ``extra`` ones come last and win."""
+    prefork = settings.pool == "prefork"
+    processes = (settings.processes or os.cpu_count() or 1) if prefork else TASKS_AT_ONCE
+    return [
+        "--quiet",  # no banner; the line that it is ready comes all the same
+        "worker",
+        f"--pool={settings.pool}",
+        f"--concurrency={processes}",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        "--loglevel=INFO",
+        *extra,
+    ]
+
+
+def _celery_url(url: str) -> str:
+    """Celery's spelling of an address."""
+    return url.replace("unix://", "redis+socket://", 1) if url.startswith("unix://") else url
+
+
+def _quiet(**_: Any) -> None:
+    """Celery tells of each task received and done; a hint is not worth a line."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+app = make_app(Settings.from_env())

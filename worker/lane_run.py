@@ -1,0 +1,224 @@
+"""One lane in one thread: POST the head, write down how it ended, go on with the next, until the lane is given back.
+
+What each outcome means is decided by pure functions (``outcome``, ``policy``); this module carries it out. Every step
+that touches Redis is safe to repeat, so a Redis that is away for a moment is waited for, as long as the lease lasts.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity.stop import stop_base
+
+from insend_relay.outbox import record
+from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, Overtaken
+from insend_relay.outbox.letter import letter_meta, type_of
+from insend_relay.outbox.record import NotARecord, Record
+from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.trying import Tried
+from insend_relay.worker.outcome import Outcome
+from insend_relay.worker.policy import Dead, Policy
+from insend_relay.worker.tracker import Tracker, form
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MARGIN_SECONDS = 2.0  # what writing down an outcome may take, of the lease
+UNDECODABLE = "undecodable"
+CRASHED = "crashed worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every lane run of a process works with.
+
+    Attributes:
+        outbox: Where events come from.
+        tracker: Where they go.
+        policy: Whether and when to try again.
+        guard: The outage guard's numbers.
+        settings: All others.
+        go_on: Whether to take a further event of a lane.
+        must_go: Whether the process can wait for nothing any more.
+    """
+
+    outbox: Outbox
+    tracker: Tracker
+    policy: Policy
+    guard: Guard
+    settings: Settings
+    go_on: Callable[[], bool]
+    must_go: Callable[[], bool]
+
+
+class LaneRun:
+    """Works on one claimed lane until it is empty, failing, or not ours any more.
+
+    Args:
+        workshop: What to work with.
+        claim: The lane.
+        claimed_at: When it was claimed, on the monotonic clock; before asking Redis, to be on the safe side.
+    """
+
+    def __init__(self, workshop: Workshop, claim: Claim, claimed_at: float) -> None:
+        self._shop = workshop
+        self._clock = (claim.now_ms, claimed_at)
+        self._lease_from = claimed_at
+        self._next: Claim | None = claim
+
+    def run(self) -> None:
+        """Deliver event by event. Nothing is raised: what cannot be written down now, the end of the lease settles."""
+        while (claim := self._next) is not None:
+            self._next = None
+            try:
+                self._one(claim)
+            except OutboxError as error:
+                logger.warning(
+                    "event %s: its outcome is not written down (%s); its lease ends by itself", _name(claim), error
+                )
+            except Exception:
+                logger.exception(
+                    "event %s: a defect of the relay; its lane waits for the end of its lease", _name(claim)
+                )
+
+    def _one(self, claim: Claim) -> None:
+        """One event's attempt, from the checks before it to its outcome in Redis."""
+        settings = self._shop.settings
+        rest = self._lease_rest()
+        if not self._shop.go_on() or rest < settings.post_timeout_seconds + MARGIN_SECONDS:
+            self._keep(lambda: self._shop.outbox.release(claim))
+            return
+        try:
+            event = record.decode(claim.data)
+        except NotARecord as error:
+            self._bury(claim, Outcome("refused", answer=str(error)), UNDECODABLE)
+            return
+        if claim.attempts().abandoned >= settings.abandoned_starts:
+            self._bury(claim, Outcome("unknown", answer=CRASHED), CRASHED)
+            return
+        outcome = self._shop.tracker.post(form(claim.lane, event))
+        if outcome.delivered:
+            lease_ms = self._renewed_lease_ms()
+            self._next = self._keep(lambda: self._shop.outbox.settle(claim, lease_ms=lease_ms))
+        elif outcome.was_cut:
+            self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
+        else:
+            self._failed(claim, event, outcome)
+
+    def _failed(self, claim: Claim, event: Record, outcome: Outcome) -> None:
+        """Ask the guard whether the attempt counts; what does not is given back as it was."""
+        outbox, settings = self._shop.outbox, self._shop.settings
+        asked_ms = round(min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds) * 1000)
+        jitter = 1 + random.uniform(0, settings.retry_jitter)  # noqa: S311 - no secret
+        verdict = self._keep(
+            lambda: outbox.report(
+                claim, outcome.failure, outcome.reason, self._shop.guard, jitter=jitter, retry_after_ms=asked_ms
+            )
+        )
+        if verdict.began:
+            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", claim.app, outcome.reason)
+        tried = self._tried(claim, outcome, counts=verdict.counts)
+        if not verdict.counts:
+            self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
+            return
+        try:
+            self._count(claim, event, outcome, tried, if_open=not verdict.until_ms)
+        except Overtaken:  # another lane's failure has shown meanwhile that the tracker takes nothing
+            self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
+
+    def _count(self, claim: Claim, event: Record, outcome: Outcome, tried: Tried, *, if_open: bool) -> None:
+        """An attempt that counts: tenacity says whether to try again."""
+        age_seconds = (self._now_ms() - event.accepted_at_ms) / 1000
+        decision = self._shop.policy.decide(outcome, attempts=tried.attempts, age_seconds=age_seconds)
+        if isinstance(decision, Dead):
+            self._bury(claim, outcome, decision.reason, attempts=tried.attempts, if_open=if_open)
+        else:
+            asked_seconds = min(outcome.retry_after_seconds or 0, self._shop.settings.retry_after_max_seconds)
+            delay_ms = round(max(decision.delay_seconds, asked_seconds) * 1000)
+            self._keep(
+                lambda: self._shop.outbox.retry(
+                    claim, tried, delay_ms=delay_ms, doubt=outcome.doubtful, if_open=if_open
+                )
+            )
+
+    def _bury(
+        self, claim: Claim, outcome: Outcome, reason: str, *, attempts: int | None = None, if_open: bool = False
+    ) -> None:
+        """Make the head a dead letter and go on with the lane."""
+        kind = type_of(claim.data)
+        meta = letter_meta(
+            app=claim.app,
+            type=kind,
+            reason=reason,
+            outcome=outcome.kind,
+            status=outcome.status,
+            answer=outcome.answer,
+            attempts=claim.attempts().attempts if attempts is None else attempts,
+        )
+        lease_ms = self._renewed_lease_ms()
+        doubt = outcome.doubtful and reason != CRASHED  # a crash was marked when its lease was found
+        self._next = self._keep(
+            lambda: self._shop.outbox.bury(
+                claim, type=kind, reason=reason, meta=meta, lease_ms=lease_ms, doubt=doubt, if_open=if_open
+            )
+        )
+        logger.warning("event %s (%s) is a dead letter: %s", _name(claim), kind, reason)
+
+    def _tried(self, claim: Claim, outcome: Outcome, *, counts: bool) -> Tried:
+        """What is known of the head after this attempt."""
+        before = claim.attempts()
+        now_ms = self._now_ms()
+        return replace(
+            before,
+            attempts=before.attempts + counts,
+            first_at_ms=before.first_at_ms or now_ms,
+            last_at_ms=now_ms,
+            outcome=str(outcome),
+        )
+
+    def _keep(self, write: Callable[[], T]) -> T:
+        """Write an outcome down, again and again while Redis is away and the lease lasts."""
+        patient = Retrying(
+            retry=retry_if_exception_type(OutboxUnreachable),
+            wait=wait_exponential(multiplier=0.05, max=1),
+            stop=stop_after_delay(max(0.0, self._lease_rest())) | _stop_when(self._shop.must_go),
+            reraise=True,
+        )
+        return patient(write)
+
+    def _renewed_lease_ms(self) -> int:
+        """The lease for a further event of this lane; 0 when none is wanted."""
+        if not self._shop.go_on():
+            return 0
+        self._lease_from = time.monotonic()
+        return round(self._shop.settings.lease_seconds * 1000)
+
+    def _lease_rest(self) -> float:
+        return self._lease_from + self._shop.settings.lease_seconds - time.monotonic()
+
+    def _now_ms(self) -> int:
+        """Redis's clock, as far as it can be known here."""
+        now_ms, at = self._clock
+        return now_ms + round((time.monotonic() - at) * 1000)
+
+
+class _stop_when(stop_base):  # noqa: N801 - named as tenacity names its stops
+    """Stop as soon as something is so."""
+
+    def __init__(self, so: Callable[[], bool]) -> None:
+        self._so = so
+
+    def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002 - tenacity's signature
+        return self._so()
+
+
+def _name(claim: Claim) -> str:
+    return str(uuid.UUID(bytes=claim.id.ljust(16, b"\0")))

@@ -1,0 +1,152 @@
+"""The pump: a thread of each worker that turns due lanes into hints.
+
+It is a bootstep of the *worker* blueprint (a consumer's steps restart with each reconnect to the broker). It blocks on
+``wake`` for at most a second, looks whether a lane may be claimed, and publishes one hint when nobody was told yet.
+While all of its own pool is busy it does not listen: somebody else's pool may be free.
+
+A hint that cannot be published (the broker is away, or Redis is full and refuses it) is not needed: the pump delivers
+itself, and tries the broker again now and then. And when it has seen lanes lie unclaimed for a minute, the worker is
+hung: the pump says so and ends the process, for its supervisor to start it anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+
+from insend_relay.outbox.errors import NewerLayout, OutboxError
+from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
+
+logger = logging.getLogger(__name__)
+
+WAKE_SECONDS = 1.0
+BUSY_SECONDS = 0.02
+HUNG_SECONDS = 60.0
+ITSELF_SECONDS = 2.0  # how long it delivers itself before it looks around
+BROKER_SECONDS = 30.0  # how long it does without a broker that was away
+
+
+class Pump(threading.Thread):
+    """Turns due lanes into hints until told to stop.
+
+    Args:
+        runtime: The worker.
+        slots: How many tasks its pool runs at once.
+    """
+
+    def __init__(self, runtime: Runtime, slots: int) -> None:
+        super().__init__(name="insend-pump", daemon=True)
+        self._runtime = runtime
+        self._process: Process = runtime.process()
+        self._slots = slots
+        self._away = False
+        self._layout_known = False
+        self._broker_from = 0.0
+        self._watch_from = 0.0
+        self._unclaimed_since: float | None = None
+
+    def run(self) -> None:
+        """The thread's life."""
+        while not self._process.stop.asked:
+            try:
+                self._check_layout()
+                self._once()
+                self._say_back()
+            except NewerLayout as error:
+                self._leave(str(error))
+            except OutboxError as error:
+                self._unclaimed_since = None
+                self._say_away(error)
+                time.sleep(WAKE_SECONDS)
+            except Exception:
+                logger.exception("a defect of the pump; it goes on")
+                time.sleep(WAKE_SECONDS)
+
+    def _check_layout(self) -> None:
+        if not self._layout_known:
+            self._process.outbox.check_layout()
+            self._layout_known = True
+
+    def _once(self) -> None:
+        """Wait for work, and tell of it."""
+        outbox = self._process.outbox
+        if self._busy():
+            time.sleep(BUSY_SECONDS)
+            if time.monotonic() > self._watch_from:
+                self._watch(outbox.look(0)[1])
+            return
+        outbox.read("BLPOP", outbox.keys.wake, WAKE_SECONDS)
+        if self._process.stop.asked or self._busy():
+            return
+        publish, unclaimed_ms = outbox.look(HINT_MS)
+        self._watch(unclaimed_ms)
+        if publish:
+            self._publish()
+
+    def _busy(self) -> bool:
+        """Whether every slot of the pool is taken, or a delivery runs in this very process."""
+        return len(state.reserved_requests) >= self._slots or self._process.delivery.running
+
+    def _watch(self, unclaimed_ms: int) -> None:
+        """Leave when lanes were unclaimed in all that this pump has seen for a minute, by its own clock.
+
+        How long they have lain there does not matter: nobody may have been running, or Redis may have been away.
+        """
+        now = time.monotonic()
+        self._watch_from = now + WAKE_SECONDS
+        if unclaimed_ms < HUNG_SECONDS * 1000:
+            self._unclaimed_since = None
+        elif self._unclaimed_since is None:
+            self._unclaimed_since = now
+        elif now - self._unclaimed_since > HUNG_SECONDS:
+            self._leave(f"lanes have been due for {unclaimed_ms // 1000} s and nobody claims them")
+
+    def _publish(self) -> None:
+        if time.monotonic() >= self._broker_from:
+            try:
+                self._process.publish()
+            except Exception as error:  # noqa: BLE001 - whatever a broker's library may raise
+                logger.warning("the broker takes no hint (%s): delivering without it", type(error).__name__)
+                self._broker_from = time.monotonic() + BROKER_SECONDS
+            else:
+                return
+        self._process.delivery.run(ITSELF_SECONDS)
+
+    def _leave(self, why: str) -> None:
+        """End the worker; if it hangs, ``Runtime.stop`` sees to it."""
+        logger.critical("leaving: %s", why)
+        self._runtime.fail()
+        state.should_stop = EX_SOFTWARE  # what Celery's own signal handler does, with another exit code
+
+    def _say_away(self, error: OutboxError) -> None:
+        if not self._away:
+            logger.warning("the outbox is away: %s", error)
+        self._away = True
+
+    def _say_back(self) -> None:
+        if self._away:
+            logger.warning("the outbox is back")
+        self._away = False
+
+
+class PumpStep(bootsteps.StartStopStep):
+    """Starts the pump once the worker has its pool."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """The pool is up."""
+        threading.Thread(target=worker.app.runtime.watch_stop, name="insend-last-resort", daemon=True).start()
+        Pump(worker.app.runtime, worker.pool.num_processes).start()
+
+    def stop(self, worker: Any) -> None:
+        """The worker shuts down, for whatever reason."""
+        worker.app.runtime.stop()
+        worker.app.runtime.finish()
+
+    terminate = stop

@@ -1,0 +1,120 @@
+"""What a worker's processes have: the outbox, the delivery, the wish to stop, and how a hint is published.
+
+A pool process is a fork of the main one, and neither connections nor locks may cross a fork: each process makes its own
+state on first use. The main process's SIGTERM is told to all of them (``stop.Everyone``). A supervisor that signals the
+whole group would kill a pool process in the middle of its POSTs; while it delivers, it takes the signal as the wish to
+stop instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from billiard import current_process
+from celery import Celery
+
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.store import Outbox
+from insend_relay.worker.delivery import Delivery
+from insend_relay.worker.stop import Everyone, Stop
+
+logger = logging.getLogger(__name__)
+
+EX_SOFTWARE = 70  # sysexits.h
+LAST_SECONDS = 4.0
+LOOK_SECONDS = 0.5
+HINT_MS = 500  # within which nobody publishes a second hint
+
+
+class Process:
+    """The state of one process, never carried across a fork.
+
+    Args:
+        app: The Celery application.
+        settings: The numbers.
+        everyone: The wish to stop that all processes of the worker share.
+    """
+
+    def __init__(self, app: Celery, settings: Settings, everyone: Everyone) -> None:
+        self.pid = os.getpid()
+        self.settings = settings
+        self.stop = Stop(settings.stop_seconds, everyone)
+        client = connect(settings.redis_url, connections=settings.concurrency + 8)
+        self.outbox = Outbox(client, namespace=settings.namespace, outage_over=_say_resumed)
+        self.delivery = Delivery(self.outbox, settings, self.stop, call_for_help=self.outbox.wake)
+        self._app = app
+
+    def publish(self) -> None:
+        """Publish one hint; only the pump does. Raises what the broker's library raises."""
+        self._app.send_task("worker.deliver", retry=False)
+
+
+def _say_resumed(app: str) -> None:
+    logger.warning("app %s: the tracker takes events again", app)
+
+
+class Runtime:
+    """One worker, in whichever of its processes it is asked.
+
+    Args:
+        app: The Celery application.
+        settings: The numbers.
+    """
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self.exit_code = 0
+        self._everyone = Everyone()
+        self._process: Process | None = None
+
+    def process(self) -> Process:
+        """The state of the process that asks."""
+        if self._process is None or self._process.pid != os.getpid():
+            self._process = Process(self._app, self._settings, self._everyone)
+        return self._process
+
+    def stop(self) -> None:
+        """The worker shuts down, all of its processes. Safe in a signal handler."""
+        self._everyone.ask()
+
+    def watch_stop(self) -> None:
+        """End the process, and with it its pool's, when it outlives its grace period by far; for a thread of its own.
+
+        Whatever still holds it up then (a Redis that hangs) has nothing more to save: leases end by themselves, and
+        what may have been sent is marked by whoever claims it next.
+        """
+        longest = self._settings.stop_seconds + LAST_SECONDS
+        while not self._everyone.asked_at or time.monotonic() - self._everyone.asked_at < longest:
+            time.sleep(LOOK_SECONDS)
+        os._exit(EX_SOFTWARE)
+
+    def fail(self) -> None:
+        """The worker shuts down because it cannot do its work: its supervisor is to see that."""
+        self.exit_code = EX_SOFTWARE
+        self.stop()
+
+    def finish(self) -> None:
+        """This process ends: what it is posting may end first."""
+        if self._process is not None and self._process.pid == os.getpid():
+            self._process.delivery.finish()
+
+    @contextlib.contextmanager
+    def signals_stop(self) -> Iterator[Process]:
+        """While a pool process delivers, SIGTERM asks it to stop instead of killing it."""
+        process = self.process()
+        if current_process()._name == "MainProcess":  # noqa: SLF001 - the way Celery itself tells them apart
+            yield process
+            return
+        before = signal.signal(signal.SIGTERM, lambda *_: process.stop.ask())
+        try:
+            yield process
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            process.stop.clear()

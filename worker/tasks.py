@@ -1,0 +1,62 @@
+"""The two Celery tasks.
+
+``worker.deliver`` carries nothing: it is a hint that lanes are due. ``worker.replay`` carries the id of a replay run,
+whose filter lies in Redis. No results, no retries of Celery's, no ETA: Redis has the schedule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+from celery import Celery
+
+from insend_relay.outbox.errors import NotFound, OutboxError
+from insend_relay.outbox.replay import Replay
+from insend_relay.outbox.settings import Settings
+from insend_relay.worker.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+REPLAY_SECONDS = 0.5  # how long a replay holds its slot before it queues up again, behind live traffic
+AWAY_SECONDS = 1.0
+
+
+def register(app: Celery, runtime: Runtime, settings: Settings) -> None:
+    """Give an application its tasks."""
+
+    @app.task(name="worker.deliver")
+    def deliver() -> None:
+        """Lanes are due: claim them and deliver their events."""
+        with runtime.signals_stop() as process:
+            try:
+                more = process.delivery.run()
+            except OutboxError as error:
+                logger.warning("cannot ask the outbox for lanes: %s", error)
+                return
+            if more:
+                with contextlib.suppress(OutboxError):  # the pump looks by itself, only later
+                    process.outbox.wake()
+
+    @app.task(name="worker.replay")
+    def replay(run_id: str) -> None:
+        """Go on with a replay run for a while, then queue up again."""
+        with runtime.signals_stop() as process:
+            try:
+                progress = Replay.resume(process.outbox, run_id).run(
+                    per_second=settings.replay_per_second,
+                    stop=lambda: process.stop.asked,
+                    budget_seconds=REPLAY_SECONDS,
+                )
+                finished = progress.finished
+            except NotFound as error:
+                logger.warning("%s", error)
+                return
+            except OutboxError as error:
+                logger.warning("the replay waits for the outbox: %s", error)
+                time.sleep(AWAY_SECONDS)
+                finished = False
+        if not finished:
+            process.publish()  # first: where the pool has one slot, what was replayed is delivered in between
+            replay.delay(run_id)
