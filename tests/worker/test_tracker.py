@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -141,10 +142,33 @@ def test_connections_are_kept_and_used_again(tracker: Callable[..., Tracker]) ->
 def test_a_connection_that_the_tracker_closed_meanwhile_is_not_used_for_sending(
     tracker: Callable[..., Tracker],
 ) -> None:
-    with answering(OK, OK) as url:  # closes after each answer
-        client = tracker(url)
+    closed = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    read_request(connection)
+                    connection.sendall(OK)
+                    connection.shutdown(socket.SHUT_WR)
+                    wait_until(functools.partial(arrived, connection))
+                    closed.set()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        client = tracker(f"http://127.0.0.1:{server.getsockname()[1]}/watch/event")
         assert client.post(BODY).delivered
+        assert closed.wait(10)
         assert client.post(BODY).delivered
+        thread.join()
+
+
+def arrived(connection: socket.socket) -> bool:
+    """Whether the other side's kernel has said that it has the end of this half-closed connection."""
+    fin_wait_2, close = 5, 7
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in {fin_wait_2, close}
 
 
 def test_nobody_listening_is_refused(tracker: Callable[..., Tracker]) -> None:
