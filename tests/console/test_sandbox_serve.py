@@ -55,7 +55,7 @@ def test_it_says_where_it_listens_and_runs_until_a_signal(stop: signal.Signals) 
             wire.sendall(b"POST /watch/event?app_key=1 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert wire.recv(100).startswith(b"HTTP/1.1 400 ")
             process.send_signal(stop)
-            said, complaints = process.communicate(timeout=10)
+            said, complaints = process.communicate(timeout=60)
     assert (process.returncode, said, complaints) == (0, " 400\nended\n", "")
     assert not is_listening(port)
 

@@ -23,8 +23,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
 
 @contextmanager
-def answering(*answers: bytes, hold: bool = False, drip: float = 0) -> Iterator[str]:
-    """A raw server: reads a request, sends the next answer, closes; with ``hold`` it keeps the connection open."""
+def answering(*answers: bytes, hold: bool = False, drip: float = 0, at_once: int = 0) -> Iterator[str]:
+    """A raw server: reads a request, sends the next answer, closes; with ``hold`` it keeps the connection open.
+
+    With ``drip`` the answer leaves byte by byte, but for its first ``at_once`` bytes.
+    """
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -41,7 +44,7 @@ def answering(*answers: bytes, hold: bool = False, drip: float = 0) -> Iterator[
                         over.wait()
 
         def send(connection: socket.socket, answer: bytes) -> None:
-            pieces = [answer[i : i + 1] for i in range(len(answer))] if drip else [answer]
+            pieces = [answer[:at_once], *(answer[i : i + 1] for i in range(at_once, len(answer)))] if drip else [answer]
             for piece in pieces:
                 try:
                     connection.sendall(piece)
@@ -50,7 +53,7 @@ def answering(*answers: bytes, hold: bool = False, drip: float = 0) -> Iterator[
                 if drip and over.wait(drip):
                     return
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.getsockname()[1]}/watch/event"
@@ -82,7 +85,7 @@ def read_request(connection: socket.socket) -> bytes:
 def tracker() -> Iterator[Callable[..., Tracker]]:
     made: list[Tracker] = []
 
-    def make(url: str, timeout_seconds: float = 5) -> Tracker:
+    def make(url: str, timeout_seconds: float = 60) -> Tracker:
         made.append(Tracker(url, timeout_seconds=timeout_seconds, connections=4))
         return made[-1]
 
@@ -93,6 +96,7 @@ def tracker() -> Iterator[Callable[..., Tracker]]:
 
 def test_a_200_is_delivered_and_the_form_is_as_the_contract_says(tracker: Callable[..., Tracker]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
         seen: list[bytes] = []
 
         def serve() -> None:
@@ -101,7 +105,7 @@ def test_a_200_is_delivered_and_the_form_is_as_the_contract_says(tracker: Callab
                 seen.append(read_request(connection))
                 connection.sendall(OK)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         outcome = tracker(f"http://127.0.0.1:{server.getsockname()[1]}/watch/event").post(BODY)
         thread.join()
@@ -172,9 +176,9 @@ def arrived(connection: socket.socket) -> bool:
 
 
 def test_nobody_listening_is_refused(tracker: Callable[..., Tracker]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    outcome = tracker(f"http://127.0.0.1:{port}/").post(BODY)
+    with socket.socket() as held:  # bound and not listening: nobody else gets the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        outcome = tracker(f"http://127.0.0.1:{held.getsockname()[1]}/").post(BODY)
     assert (outcome.kind, outcome.reason, outcome.doubtful) == ("refused", "connection refused", False)
 
 
@@ -214,18 +218,19 @@ def test_a_redirect_is_not_followed(tracker: Callable[..., Tracker]) -> None:
 
 def test_a_silent_tracker_is_unknown_at_the_deadline(tracker: Callable[..., Tracker]) -> None:
     with answering(b"", hold=True) as url:
-        outcome = tracker(url, 0.3).post(BODY)
+        outcome = tracker(url, 2).post(BODY)
     assert (outcome.kind, outcome.status) == ("unknown", None)
 
 
 def test_a_dripped_head_does_not_outlive_the_deadline(tracker: Callable[..., Tracker]) -> None:
-    with answering(OK, drip=0.1) as url:  # 40 bytes: four seconds in all, never 0.3 s without a byte
-        outcome = tracker(url, 0.5).post(BODY)
-    assert (outcome.kind, outcome.status, outcome.answer) == ("unknown", None, "no whole answer within 0.5 s")
+    with answering(OK, drip=0.5) as url:  # 40 bytes: twenty seconds in all, never two without a byte
+        outcome = tracker(url, 2).post(BODY)
+    assert (outcome.kind, outcome.status, outcome.answer) == ("unknown", None, "no whole answer within 2 s")
 
 
 def test_a_dripped_body_of_an_answer_that_closes_does_not_outlive_the_deadline(tracker: Callable[..., Tracker]) -> None:
-    with answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 3000, drip=0.05) as url:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    with answering(head + b"x" * 3000, drip=0.05, at_once=len(head)) as url:
         client = tracker(url, 2)
         started = threading.Event()
         outcomes = []

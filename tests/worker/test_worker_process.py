@@ -60,9 +60,9 @@ def test_a_worker_told_to_stop_under_load_loses_nothing_and_posts_nothing_twice(
         for visitor in range(100):
             append(str(visitor), number)
     worker = start_worker(pool=pool)
-    wait_until(lambda: len(sandbox.requests) > 50, 30)
+    wait_until(lambda: len(sandbox.requests) > 50)
     worker.signal(signal.SIGTERM, group=group)
-    assert worker.process.wait(timeout=10) == 0
+    assert worker.process.wait(timeout=60) == 0
     books = ledger(outbox)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
     assert max(posted.values()) == 1
@@ -76,10 +76,10 @@ def test_a_call_that_does_not_end_is_cut_at_shutdown_and_marked(
 ) -> None:
     sandbox.misbehave(delay=30)
     append("1", 1)
-    worker = start_worker(stop_seconds=0.5)
-    wait_until(lambda: len(sandbox.requests) == 1, 30)
+    worker = start_worker(stop_seconds=4)
+    wait_until(lambda: len(sandbox.requests) == 1)
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(timeout=10) == 0
+    assert worker.process.wait(timeout=60) == 0
     assert outbox.read("HLEN", outbox.keys.lease) == 0
     assert (ledger(outbox)["waiting"], ledger(outbox)["duplicates_possible"]) == (1, 1)
 
@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_under_load_loses_nothing_and_its_duplicates_wer
     for _ in range(3):
         before = len(sandbox.requests)
         worker = start_worker(post_timeout_seconds=0.5, lease_seconds=5.5)
-        wait_until(partial(more_than, sandbox, before + 200), 30)
+        wait_until(partial(more_than, sandbox, before + 200))
         worker.signal(signal.SIGKILL, group=True)
         worker.process.wait()
     start_worker(post_timeout_seconds=0.5, lease_seconds=5.5)
@@ -116,13 +116,14 @@ def test_no_event_data_shows_in_messages_logs_or_command_lines(
         append("visitor-of-mine", type="mailto", email=SECRET, number=number)
     append("2", 1)
     drained(outbox)
-    (uid, text) = ("visitor-of-mine", worker.log.read_text())
+    uid = "visitor-of-mine"
     family = [path for path in Path("/proc").glob("[0-9]*") if _group_of(path) == worker.process.pid]
     lines = " ".join((path / "cmdline").read_bytes().decode() + (path / "comm").read_text() for path in family)
-    assert text.count("is a dead letter: 400") == 5
     assert "insend" in lines
     worker.signal(signal.SIGTERM, group=False)
     worker.process.wait()
+    text = worker.log.read_text()  # only now has it written all: the ledger is ahead of the log
+    assert text.count("is a dead letter: 400") == 5
     append(uid, type="mailto", email=SECRET)
     make_app(Settings(redis_url=_url(client), namespace=namespace)).send_task("worker.deliver")
     messages = client.lrange(f"{namespace}:celery:insend", 0, -1)
@@ -201,7 +202,7 @@ def test_a_replay_runs_as_a_celery_task_and_queues_up_again_until_it_is_done(
     sandbox.behave()
     run = Replay.start(outbox, Filter(visitor="1"))
     make_app(settings).send_task("worker.replay", args=[run.id])
-    wait_until(lambda: run.progress().delivered == 30, 30)
+    wait_until(lambda: run.progress().delivered == 30)
     assert [r.properties["number"] for r in sandbox.received if r.visitor_uid == "1"] == list(range(30))
     assert DeadLetters(outbox).count(Filter()) == 30
     assert worker.process.poll() is None
@@ -214,7 +215,7 @@ def test_an_outage_is_one_log_line_at_its_start_and_one_at_its_end(
     for visitor in range(50):
         append(str(visitor))
     worker = start_worker(outage_max_seconds=0.1)
-    wait_until(lambda: len(sandbox.requests) > 34, 30)
+    wait_until(lambda: outbox.read("HLEN", outbox.keys.trying) == 50)  # all were tried and given back
     sandbox.behave()
     drained(outbox)
     worker.signal(signal.SIGTERM, group=False)
@@ -232,7 +233,7 @@ def test_a_worker_leaves_a_redis_alone_that_a_newer_release_has_laid_out(
     append("1")
     outbox.read("SET", outbox.keys.layout, 2)
     worker = start_worker()
-    worker.process.wait(timeout=30)
+    worker.process.wait(timeout=60)
     outbox.read("DEL", outbox.keys.layout)
     assert "layout 2" in worker.log.read_text()
     assert sandbox.requests == []
@@ -245,7 +246,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(
     with server:
         url = server.url
     worker = start_worker(redis_url=url, namespace="insend")
-    wait_until(lambda: "the outbox is away" in worker.log.read_text(), 30)
+    wait_until(lambda: "the outbox is away" in worker.log.read_text())
     with server, connect(url) as client:
         outbox = Outbox(client)
         outbox.append(Lane(APP, "v", "1"), new_id(), payload("1", 1))
@@ -264,7 +265,7 @@ def test_redis_restarting_under_load_loses_nothing_and_keeps_the_order(
             for visitor in range(50):
                 outbox.append(Lane(APP, "v", str(visitor)), new_id(), payload(str(visitor), number))
         worker = start_worker(redis_url=server.url, namespace="insend", post_timeout_seconds=0.5, lease_seconds=5.5)
-        wait_until(partial(more_than, sandbox, 200), 30)
+        wait_until(partial(more_than, sandbox, 200))
         server.kill()
         server.start()
         books = drained(outbox, 60)
@@ -309,7 +310,7 @@ def test_a_replay_and_live_traffic_share_a_pool_of_one(
     make_app(settings).send_task("worker.replay", args=[run.id])
     wait_until(lambda: run.progress().replayed > 0)
     append("live", 7)
-    wait_until(lambda: [r for r in sandbox.received if r.visitor_uid == "live"], 20)
+    wait_until(lambda: [r for r in sandbox.received if r.visitor_uid == "live"])
     assert run.progress().delivered < 30
     wait_until(lambda: run.progress().delivered == 30, 40)
 
@@ -323,11 +324,11 @@ def test_a_worker_that_is_told_to_stop_while_redis_hangs_ends_all_the_same(
         for visitor in range(200):
             outbox.append(Lane(APP, "v", str(visitor)), new_id(), payload(str(visitor), 0))
         worker = start_worker(redis_url=server.url, namespace="insend", stop_seconds=1)
-        wait_until(partial(more_than, sandbox, 10), 30)
+        wait_until(partial(more_than, sandbox, 10))
         os.kill(server.pid, signal.SIGSTOP)
         try:
             worker.signal(signal.SIGTERM, group=False)
-            worker.process.wait(timeout=20)
+            worker.process.wait(timeout=60)
         finally:
             os.kill(server.pid, signal.SIGCONT)
 
@@ -336,15 +337,15 @@ def test_a_pool_process_that_alone_is_told_to_stop_is_of_use_afterwards(
     append: Append, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox
 ) -> None:
     sandbox.misbehave(delay=0.05)
-    for number in range(5):
+    for number in range(40):
         for visitor in range(50):
             append(str(visitor), number)
     worker = start_worker(processes=1)
-    wait_until(partial(more_than, sandbox, 30), 30)
+    wait_until(partial(more_than, sandbox, 30))
     os.kill(int(outbox.read("HVALS", outbox.keys.lease)[0][24:].partition(b"#")[0].rpartition(b":")[2]), signal.SIGTERM)
     books = drained(outbox, 60)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
-    assert (len(posted), max(posted.values())) == (250, 1)
+    assert (len(posted), max(posted.values())) == (2000, 1)
     assert books.get("duplicates_possible", 0) == 0
     assert worker.process.poll() is None
     assert "Traceback" not in worker.log.read_text()
