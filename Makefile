@@ -4,11 +4,11 @@ BIN := .venv/bin
 ROOMS := producers outbox worker console
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench lint types imports package clean
+.PHONY: help run test check bench shop-django shop-flask shop-fastapi lint types imports package clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 run: .venv/ready ## start everything on this machine and send the ten example events
 	@$(BIN)/python -m insend_relay.console.quickstart
@@ -19,6 +19,12 @@ test: .venv/ready ## run every test, with branch coverage
 check: lint types imports test package ## what CI runs
 	@$(BIN)/coverage report
 	@echo "all checks passed"
+
+shop-django: .venv/ready ## an example shop in Django, its worker and a sandbox tracker (likewise shop-flask, shop-fastapi)
+shop-flask: .venv/ready
+shop-fastapi: .venv/ready
+shop-django shop-flask shop-fastapi:
+	@$(BIN)/python examples/start.py $(@:shop-%=%)
 
 bench: .venv/ready ## idle accept-to-POST latency of a worker on this machine
 	@$(BIN)/python benchmarks/idle_latency.py

@@ -12,14 +12,19 @@ from pathlib import Path
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.console.sandbox import Sandbox
 
-SECONDS = 30.0
+SECONDS = 300.0
+ANY_DISK = {"appendfsync": "no"}  # a slow one must not decide
 
 
 def main(insend: str) -> None:
     """Exit with a text when the event does not arrive."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as redis, Sandbox() as sandbox:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedRedis(Path(folder), config=ANY_DISK) as redis,
+        Sandbox() as sandbox,
+    ):
         given = {"INSEND_APP_KEY": "check", "INSEND_DOMAIN": "shop.example.com", "INSEND_REDIS_URL": redis.url}
-        environ = {**os.environ, **given, "INSEND_TRACKER_URL": sandbox.url}
+        environ = {**os.environ, **given, "INSEND_TRACKER_URL": sandbox.url, "NO_PROXY": "127.0.0.1"}
         event = ["send", "custom", "--visitor-uid", "42", "--properties", '{"key": "signed_up"}']
         subprocess.run([insend, *event], env=environ, check=True, stdout=subprocess.DEVNULL)
         with (Path(folder) / "worker.log").open("w") as log:
@@ -28,7 +33,11 @@ def main(insend: str) -> None:
         while not sandbox.received and time.monotonic() < give_up:
             time.sleep(0.05)
         worker.terminate()
-        code = worker.wait()
+        try:
+            code = worker.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            code = worker.wait()
         if not sandbox.received or code != 0:
             sys.exit(f"received {sandbox.totals}, the worker ended with {code}:\n{Path(log.name).read_text()}")
 

@@ -51,6 +51,7 @@ def find_server(server: Server = "any") -> Path:
 
 
 _TRIES = 5  # ports, when any will do
+_STOP_SECONDS = 30.0
 
 
 class EmbeddedRedis:
@@ -131,7 +132,11 @@ class EmbeddedRedis:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(how)
-            process.wait()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:  # frozen, or its disk is
+                process.kill()
+                process.wait()
 
     def _wait_ready(self, seconds: float = 30.0) -> None:
         give_up = time.monotonic() + seconds

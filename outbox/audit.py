@@ -1,13 +1,13 @@
 """The recount: does Redis hold what the ledger says, and does every waiting event have a way out?
 
 Workers and producers go on meanwhile. The ledger is therefore read before and after, and a count may differ by no more
-than what moved between; what is wrong with a single lane is reported only when it is still so at a second look. Reads
-in bounded batches; it holds the names of all lanes in memory, about 100 bytes each.
+than what moved between; a single lane is looked at in one step, between which nobody can fill or empty it. Reads in
+bounded batches; it holds the names of all lanes in memory, about 100 bytes each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,7 +17,6 @@ from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.status import balances, read_ledger
 from insend_relay.outbox.store import Outbox
 
-LOOKS = 3  # a check is several commands, and a lane may be emptied or filled between two
 NAMED = 20  # of each kind of finding so many are named
 
 
@@ -114,34 +113,30 @@ def _dead(outbox: Outbox, counts: dict[str, int]) -> list[str]:
     ]
 
 
-class _Looker:
-    """Looks at single lanes, more than once where something seems wrong."""
+_STUCK = "return redis.call('LLEN', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
+_LEFT_OVER = """
+local named = redis.call(ARGV[2], KEYS[2], ARGV[1])
+return redis.call('LLEN', KEYS[1]) == 0 and named and named ~= 0 and 1 or 0
+"""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._keys = outbox.keys
 
-    def holds(self, lane: str) -> bool:
-        """Whether events wait in the lane."""
-        return int(self._outbox.read("LLEN", self._keys.lane(lane))) > 0
+def _stuck(outbox: Outbox, lane: str) -> bool:
+    """Whether events wait in the lane and nobody will claim them."""
+    due = outbox.keys.due(lane.partition("/")[0])
+    return bool(outbox.read("EVAL", _STUCK, 2, outbox.keys.lane(lane), due, lane))
 
-    def stuck(self, lane: str) -> bool:
-        """Whether events wait in the lane and nobody will claim them."""
-        due = self._keys.due(lane.partition("/")[0])
-        return _stays(lambda: self._outbox.read("ZSCORE", due, lane) is None and self.holds(lane))
 
-    def left_over(self, ask: str, key: str, lane: str) -> bool:
-        """Whether a key speaks of a lane that holds nothing."""
-        return _stays(lambda: not self.holds(lane) and self._outbox.read(ask, key, lane) not in {None, 0})
+def _names_empty(outbox: Outbox, ask: str, key: str, lane: str) -> bool:
+    """Whether a key speaks of a lane that holds nothing."""
+    return bool(outbox.read("EVAL", _LEFT_OVER, 2, outbox.keys.lane(lane), key, lane, ask))
 
 
 def _unscheduled(outbox: Outbox, found: _Found) -> Iterator[str]:
     """Events that nobody will claim."""
-    looker = _Looker(outbox)
     for lane in found.lanes:
         if not _is_lane(lane):
             yield f"lane {lane}: that is no lane's name"
-        elif looker.stuck(lane):
+        elif _stuck(outbox, lane):
             yield f"lane {lane}: holds events and is not in its app's schedule, so nobody will claim them"
     for app in found.apps:
         if outbox.read("ZSCORE", outbox.keys.apps, app) is None and int(outbox.read("ZCARD", outbox.keys.due(app))):
@@ -150,7 +145,7 @@ def _unscheduled(outbox: Outbox, found: _Found) -> Iterator[str]:
 
 def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
     """Keys that speak of a lane, though it holds no event. A lane that was seen with events is not looked at again."""
-    keys, looker = outbox.keys, _Looker(outbox)
+    keys = outbox.keys
     places = [
         ("HSCAN", "HEXISTS", "lease", keys.lease),
         ("HSCAN", "HEXISTS", "trying", keys.trying),
@@ -161,7 +156,7 @@ def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
     for walk, ask, name, key in places:
         for batch in scan(outbox.redis, walk, key):
             for lane in (member.decode(errors="replace") for member, _ in pairs(batch)):
-                if lane not in found.lanes and looker.left_over(ask, key, lane):
+                if lane not in found.lanes and _names_empty(outbox, ask, key, lane):
                     yield f"lane {lane}: is in {name} and holds no event"
 
 
@@ -171,11 +166,6 @@ def _is_lane(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _stays(wrong: Callable[[], bool]) -> bool:
-    """Whether something is wrong at every look."""
-    return all(wrong() for _ in range(LOOKS))
 
 
 def _listed(findings: Iterable[str]) -> list[str]:

@@ -25,6 +25,13 @@ class Executor(Protocol):
         """Run one command and return its reply; errors are redis-py's."""
 
 
+class AsyncExecutor(Protocol):
+    """The same for asyncio."""
+
+    async def execute_command(self, *args: Any) -> Any:
+        """Run one command and return its reply; errors are redis-py's."""
+
+
 def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -> redis.Redis:
     """A client for ``url`` that never retries by itself; SettingsError when the address is none.
 
@@ -74,7 +81,8 @@ _OURS: tuple[tuple[type[theirs.RedisError], type[OutboxError], str, bool], ...] 
     (theirs.AuthenticationError, OutboxRefused, _PASSWORD, False),
     (theirs.AuthorizationError, OutboxRefused, _PASSWORD, False),
     (theirs.AuthenticationWrongNumberOfArgsError, OutboxRefused, _PASSWORD, False),
-    (theirs.ExternalAuthProviderError, OutboxRefused, _PASSWORD, False),
+    # redis-py 6 has no such class
+    (getattr(theirs, "ExternalAuthProviderError", theirs.AuthenticationError), OutboxRefused, _PASSWORD, False),
     (theirs.BusyLoadingError, OutboxUnreachable, "Redis is still loading its data", False),
     (theirs.MasterDownError, OutboxUnreachable, "Redis is a replica without its primary", False),
     (theirs.ClusterDownError, OutboxUnreachable, "the Redis cluster is down", False),

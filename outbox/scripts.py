@@ -1,6 +1,6 @@
 """The Lua scripts: one file a transition, and how they are called.
 
-A script's header names its KEYS and ARGV; ``Scripts.run`` takes the arguments by these names and puts them in order, so
+A script's header names its KEYS and ARGV; ``Calls.call`` takes the arguments by these names and puts them in order, so
 the header is the contract that the script and its caller share (``tests/outbox/test_lua_contract.py`` holds header and
 body together). ``-- Shared:`` lists the pieces of ``lua/shared`` that are set before the body.
 
@@ -14,11 +14,11 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from insend_relay.outbox.connection import Executor, errors_mapped
+from insend_relay.outbox.connection import AsyncExecutor, Executor, errors_mapped
 from insend_relay.outbox.keys import Keys
 
 FOLDER = Path(__file__).parent / "lua"
@@ -60,8 +60,53 @@ def header(text: str, title: str) -> tuple[str, ...]:
     return tuple(found.group(1).split()) if found else ()
 
 
-class Scripts:
-    """Runs the scripts against one namespace's keys.
+class Call(NamedTuple):
+    """A script with its arguments, ready to be sent.
+
+    Attributes:
+        script: Which.
+        rest: What follows its hash or its text in the command.
+    """
+
+    script: Script
+    rest: tuple[Any, ...]
+
+    @property
+    def by_hash(self) -> tuple[Any, ...]:
+        """The command for a Redis that knows the script."""
+        return ("EVALSHA", self.script.sha, *self.rest)
+
+    @property
+    def whole(self) -> tuple[Any, ...]:
+        """The command for one that does not (NoScriptError)."""
+        return ("EVAL", self.script.source, *self.rest)
+
+
+class Calls:
+    """Puts the arguments of scripts in order, for one namespace's keys.
+
+    Args:
+        keys: The namespace's keys.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._ready: dict[str, tuple[Script, tuple[str, ...]]] = {}
+
+    def call(self, name: str, **arguments: Any) -> Call:
+        """A script's call; ``arguments`` are those of its header but the prefix."""
+        script, keys = self._ready.get(name) or self._prepare(name)
+        values = [arguments[argument] for argument in script.arguments[1:]]
+        return Call(script, (len(keys), *keys, self._keys.prefix, *values))
+
+    def _prepare(self, name: str) -> tuple[Script, tuple[str, ...]]:
+        script = load(name)
+        self._ready[name] = script, tuple(getattr(self._keys, key) for key in script.keys)
+        return self._ready[name]
+
+
+class Scripts(Calls):
+    """Runs the scripts.
 
     Args:
         redis: Whatever runs a command.
@@ -69,23 +114,40 @@ class Scripts:
     """
 
     def __init__(self, redis: Executor, keys: Keys) -> None:
+        super().__init__(keys)
         self._redis = redis
-        self._keys = keys
-        self._ready: dict[str, tuple[Script, tuple[str, ...]]] = {}
 
     def run(self, name: str, **arguments: Any) -> list[Any]:
-        """Run a script; ``arguments`` are those of its header but the prefix. Raises OutboxError."""
-        script, keys = self._ready.get(name) or self._prepare(name)
-        values = [arguments[argument] for argument in script.arguments[1:]]
-        rest = (len(keys), *keys, self._keys.prefix, *values)
+        """Run a script; see ``call``. Raises OutboxError."""
+        return self.send(self.call(name, **arguments))
+
+    def send(self, call: Call) -> list[Any]:
+        """Run a script whose arguments are in order; raises OutboxError."""
         with errors_mapped():
             try:
-                reply: list[Any] = self._redis.execute_command("EVALSHA", script.sha, *rest)
+                reply: list[Any] = self._redis.execute_command(*call.by_hash)
             except NoScriptError:
-                reply = self._redis.execute_command("EVAL", script.source, *rest)
+                reply = self._redis.execute_command(*call.whole)
         return reply
 
-    def _prepare(self, name: str) -> tuple[Script, tuple[str, ...]]:
-        script = load(name)
-        self._ready[name] = script, tuple(getattr(self._keys, key) for key in script.keys)
-        return self._ready[name]
+
+class AsyncScripts(Calls):
+    """Runs the scripts from asyncio.
+
+    Args:
+        redis: Whatever runs a command.
+        keys: The namespace's keys.
+    """
+
+    def __init__(self, redis: AsyncExecutor, keys: Keys) -> None:
+        super().__init__(keys)
+        self._redis = redis
+
+    async def send(self, call: Call) -> list[Any]:
+        """Run a script whose arguments are in order; raises OutboxError."""
+        with errors_mapped():
+            try:
+                reply: list[Any] = await self._redis.execute_command(*call.by_hash)
+            except NoScriptError:
+                reply = await self._redis.execute_command(*call.whole)
+        return reply

@@ -47,8 +47,14 @@ class Settings:
 
     # Producers
     enabled: bool = _setting(True, "0 switches sending off (staging): calls validate and return, nothing is kept.")
-    invalid: Literal["raise", "bury"] = _setting(
-        "raise", "A bad event: raise InvalidEvent to the caller, or bury it as a dead letter and go on."
+    invalid: Literal["auto", "raise", "bury"] = _setting(
+        "auto",
+        "A bad event: raise InvalidEvent to the caller, or bury it as a dead letter and go on. "
+        "auto: bury in a web request outside debug, else raise.",
+    )
+    guest_cookie: str = _setting("convead_guest_uid", "The cookie in which a web request carries the guest's uid.")
+    opt_out_cookie: str = _setting(
+        "convead_track_disable", "The cookie by which a visitor says: do not track me; any value but 0 and false."
     )
     enqueue_timeout_ms: int = _setting(250, "The longest that a call in a web request may wait for Redis.", least=1)
     idempotency_seconds: int = _setting(86_400, "How long an idempotency_key is remembered.", least=1)

@@ -7,7 +7,6 @@ namespace. What is there to look at (status, dead letters, a visitor's lane) is 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,24 +14,12 @@ from typing import Any, Literal
 
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor, errors_mapped
+from insend_relay.outbox.entry import Appended, Entry, InvalidEntry
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
-from insend_relay.outbox.letter import group, letter_meta
+from insend_relay.outbox.letter import group
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.trying import Tried
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What became of an append.
-
-    Attributes:
-        id: The id under which the event is kept; the first one's when this was a duplicate.
-        duplicate: True when an event with the same idempotency key had been taken before.
-    """
-
-    id: uuid.UUID
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +105,8 @@ class Outbox:
     ) -> None:
         self.redis = redis
         self.keys = Keys(namespace)
-        self._run = Scripts(redis, self.keys).run
+        self._scripts = Scripts(redis, self.keys)
+        self._run = self._scripts.run
         self._outage_over = outage_over
 
     def read(self, *command: Any) -> Any:
@@ -138,6 +126,10 @@ class Outbox:
             )
 
     # Producers
+
+    def enter(self, entry: Entry | InvalidEntry) -> Appended:
+        """Take in what a producer made."""
+        return entry.read(self._scripts.send(entry.call(self._scripts)))
 
     def append(
         self,
@@ -159,19 +151,7 @@ class Outbox:
             idempotency_key: The caller's name for this event; a second one of the same name is a duplicate.
             idempotency_seconds: How long that name is remembered.
         """
-        status, first = self._run(
-            "append",
-            lane=str(lane),
-            app=lane.app,
-            id=event_id.bytes,
-            guest_uid=guest_uid,
-            payload=payload,
-            once_key=_once(idempotency_key),
-            once_ms=idempotency_seconds * 1000,
-        )
-        if status == b"DUPLICATE":
-            return Appended(uuid.UUID(bytes=first), duplicate=True)
-        return Appended(event_id, duplicate=False)
+        return self.enter(Entry(lane, event_id, payload, guest_uid, idempotency_key, idempotency_seconds))
 
     def bury_invalid(
         self, app: str, event_id: uuid.UUID, *, lane: Lane | None, type: str, payload: bytes, faults: str
@@ -186,15 +166,7 @@ class Outbox:
             payload: The event as well as it can be written down.
             faults: What is wrong with it.
         """
-        meta = letter_meta(app=app, type=type, reason="invalid", outcome="invalid", answer=faults)
-        self._run(
-            "bury_invalid",
-            lane=str(lane or ""),
-            id=event_id.bytes,
-            group=group(type, "invalid"),
-            meta=meta,
-            payload=payload,
-        )
+        self.enter(InvalidEntry(app, event_id, lane, type, payload, faults))
 
     def count(self, what: Literal["no_visitor", "opted_out"]) -> None:
         """Count a call that left no event behind."""
@@ -386,10 +358,3 @@ class Outbox:
 def _raise_if_overtaken(status: bytes, claim: Claim) -> None:
     if status == b"PAUSED":
         raise Overtaken(f"app {claim.app} is paused")
-
-
-def _once(idempotency_key: str) -> str:
-    """A caller's key may be long or personal: only its hash goes into Redis."""
-    if not idempotency_key:
-        return ""
-    return hashlib.blake2b(idempotency_key.encode(errors="surrogatepass"), digest_size=16).hexdigest()

@@ -9,15 +9,14 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
-from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
-    InvalidResponse,
+    ResponseError,
 )
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -27,9 +26,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from insend_relay.outbox.errors import OutboxUnreachable, SettingsError
-
-CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; only the background thread ever waits for these
+from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.producers.address import CONNECT_SECONDS, Address
 
 
 class _TimedSocket:
@@ -88,42 +86,17 @@ class _Unix(_Timed, UnixDomainSocketConnection):
     """unix://"""
 
 
-_KINDS: dict[type, type[Any]] = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+class TimedAddress(Address):
+    """Where to open timed connections."""
 
-
-class Address:
-    """Where Redis is; SettingsError when ``url`` is no address of one."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-            self._kind = _KINDS.get(options.pop("connection_class", redis.Connection), _Tcp)
-            self._options = {
-                **options,
-                "socket_timeout": CONNECT_SECONDS,
-                "socket_connect_timeout": CONNECT_SECONDS,
-                "retry": Retry(NoBackoff(), 0),
-                "retry_on_timeout": False,
-                "health_check_interval": 0,
-                "decode_responses": False,
-                "protocol": 2,
-                "client_name": "insend-relay-producer",
-            }
-            self._kind(**self._options)
-        except (TypeError, ValueError, redis.RedisError):
-            # Not the error's own text: it may quote a piece of the password.
-            raise SettingsError(
-                ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
-            ) from None
-
-    def __str__(self) -> str:
-        if "path" in self._options:
-            return str(self._options["path"])
-        return f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
+    parse = staticmethod(parse_url)
+    retry = Retry
+    kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+    plain = _Tcp
 
     def open(self) -> TimedConnection:
         """Connect, authenticate and see that Redis answers; redis-py's exceptions."""
-        connection = self._kind(**self._options)
+        connection = self.connection()
         try:
             connection.connect()
             connection.send_command("PING", check_health=False)
@@ -157,11 +130,11 @@ class TimedConnection:
             raise OutboxUnreachable(f"Redis took no command: {error}") from error
         try:
             return connection.read_response()
-        except (AuthenticationError, BusyLoadingError):
+        except (ResponseError, AuthenticationError, BusyLoadingError):
             raise
         except RedisTimeoutError as error:
             raise OutboxUnreachable("Redis did not answer in time", unknown=True) from error
-        except (RedisConnectionError, InvalidResponse) as error:
+        except Exception as error:  # whatever redis-py stumbles over: it takes an answer's form for granted
             raise OutboxUnreachable(f"Redis broke off before it answered: {error}", unknown=True) from error
 
     def is_stale(self) -> bool:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NotRequired, TypedDict, Unpack
-
-from insend_relay.producers.receipt import Receipt
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
 Id = str | int
 Number = int | float | Decimal
+R = TypeVar("R")  # what a call returns: a Receipt, or something to await it with
 
 
 class Item(TypedDict):
@@ -44,11 +43,11 @@ class Common(TypedDict, total=False):
     strict: bool
 
 
-class Events(ABC):
+class Events(ABC, Generic[R]):
     """The eleven event types as methods."""
 
     @abstractmethod
-    def event(self, type: str, properties: Mapping[str, Any] | None = None, /, **common: Unpack[Common]) -> Receipt:
+    def event(self, type: str, properties: Mapping[str, Any] | None = None, /, **common: Unpack[Common]) -> R:
         """Take one event of any type."""
 
     def add_to_cart(
@@ -61,7 +60,7 @@ class Events(ABC):
         product_url: str | None = None,
         product_image_url: str | None = None,
         **common: Unpack[Common],
-    ) -> Receipt:
+    ) -> R:
         """One product was put into the cart. The tracker's page recommends ``update_cart`` instead."""
         properties = {
             "product_id": product_id,
@@ -81,12 +80,12 @@ class Events(ABC):
         product_name: str | None = None,
         product_url: str | None = None,
         **common: Unpack[Common],
-    ) -> Receipt:
+    ) -> R:
         """Some of one product was taken out of the cart. The tracker's page recommends ``update_cart`` instead."""
         properties = {"product_id": product_id, "qnt": qnt, "product_name": product_name, "product_url": product_url}
         return self.event("remove_from_cart", properties, **common)
 
-    def update_cart(self, *, items: Sequence[Item], **common: Unpack[Common]) -> Receipt:
+    def update_cart(self, *, items: Sequence[Item], **common: Unpack[Common]) -> R:
         """The whole cart as it is now; an empty list means that it was cleared."""
         return self.event("update_cart", {"items": items}, **common)
 
@@ -100,7 +99,7 @@ class Events(ABC):
         price: Number | None = None,
         product_image_url: str | None = None,
         **common: Unpack[Common],
-    ) -> Receipt:
+    ) -> R:
         """A product's page was looked at."""
         properties = {
             "product_id": product_id,
@@ -120,7 +119,7 @@ class Events(ABC):
         items: Sequence[Item] | None = None,
         state: str | None = None,
         **common: Unpack[Common],
-    ) -> Receipt:
+    ) -> R:
         """An order was made; ``visitor_info`` comes with it."""
         properties = {"order_id": order_id, "revenue": revenue, "items": items, "state": state}
         return self.event("purchase", properties, **common)
@@ -133,7 +132,7 @@ class Events(ABC):
         revenue: Number | None = None,
         items: Sequence[Item] | None = None,
         **common: Unpack[Common],
-    ) -> Receipt:
+    ) -> R:
         """An order's state changed: ``new``, ``paid``, ``shipped``, ``canceled``, or one of your own.
 
         It must come with the uid under which the order was made; the tracker ignores it for an order it does not know.
@@ -141,7 +140,7 @@ class Events(ABC):
         properties = {"order_id": order_id, "state": state, "revenue": revenue, "items": items}
         return self.event("order_update", properties, **common)
 
-    def custom(self, *, key: str, properties: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> Receipt:
+    def custom(self, *, key: str, properties: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> R:
         """An event of your own, whose key is set up in the account; further properties are free."""
         if properties is None:
             properties = {"key": key}
@@ -149,18 +148,18 @@ class Events(ABC):
             properties = {"key": key} | {name: value for name, value in properties.items() if name != "key"}
         return self.event("custom", properties, **common)
 
-    def file(self, *, file_url: str, file_title: str | None = None, **common: Unpack[Common]) -> Receipt:
+    def file(self, *, file_url: str, file_title: str | None = None, **common: Unpack[Common]) -> R:
         """A file was downloaded."""
         return self.event("file", {"file_url": file_url, "file_title": file_title}, **common)
 
-    def link(self, *, key_page_id: Id | float | Decimal | None = None, **common: Unpack[Common]) -> Receipt:
+    def link(self, *, key_page_id: Id | float | Decimal | None = None, **common: Unpack[Common]) -> R:
         """A page was opened; ``url``, ``path``, ``title`` and ``referrer`` say which."""
         return self.event("link", {"key_page_id": key_page_id}, **common)
 
-    def mailto(self, *, email: str, **common: Unpack[Common]) -> Receipt:
+    def mailto(self, *, email: str, **common: Unpack[Common]) -> R:
         """An e-mail address was clicked."""
         return self.event("mailto", {"email": email}, **common)
 
-    def update_info(self, **common: Unpack[Common]) -> Receipt:
+    def update_info(self, **common: Unpack[Common]) -> R:
         """What is known about the visitor changed: give ``visitor_info``."""
         return self.event("update_info", {}, **common)

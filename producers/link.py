@@ -23,11 +23,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from insend_relay.outbox.connection import mapped
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
-from insend_relay.producers.deadline import Address, TimedConnection
+from insend_relay.producers.deadline import TimedAddress, TimedConnection
 
 MOST_CONNECTIONS = 32  # of one process; at 200 us a round trip these carry more than a web process can ask for
-_FIRST_PAUSE_SECONDS = 0.05  # between two tries to connect; it doubles
-_MOST_PAUSE_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.05  # between two tries to connect; it doubles
+MOST_PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger("insend_relay.producers")
 
@@ -54,7 +54,7 @@ class Link:
     _thread: threading.Thread | None
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
-        self.address = Address(url)
+        self.address = TimedAddress(url)
         self._timeout = timeout_seconds
         self._call = _Call()
         self._closed = False
@@ -82,6 +82,10 @@ class Link:
             raise
         self._give_back(connection)
         return reply
+
+    def connect(self) -> None:
+        """Have a connection ready for the first call; OutboxUnreachable when there is none in time."""
+        self._give_back(self._take(time.monotonic() + self._timeout))
 
     def close(self) -> None:
         """End the background thread and every connection; later calls fail."""
@@ -180,7 +184,7 @@ class Link:
                 reason = mapped(error) if isinstance(error, RedisError) else OutboxUnreachable(str(error))
                 if not failures:
                     _log.warning("no connection to Redis at %s: %s", self.address, reason)
-                self._connecting_failed(reason, min(_FIRST_PAUSE_SECONDS * 2**failures, _MOST_PAUSE_SECONDS))
+                self._connecting_failed(reason, min(FIRST_PAUSE_SECONDS * 2**failures, MOST_PAUSE_SECONDS))
                 failures = min(failures + 1, 16)
             else:
                 self._connected(connection)

@@ -33,6 +33,7 @@ _URL = re.compile(
     r"https?://(?:[^/?#@\s]*@)?((?:\[[0-9a-f:.]+\]|[^/?#@\s:\[\]\\]+)(?::\d+)?)(?=[/?#]|\Z)", re.IGNORECASE
 )
 _HOST = re.compile(r"[^/?#@\s]+\Z")
+_MOST_OF_AN_ADDRESS = 2_048  # bytes of a request's url, path, host or referrer in JSON; an event has its limit, too
 _ATTRIBUTES = Shape(further=anything, level=2)
 _TYPES = tuple(STRICT)
 
@@ -229,6 +230,25 @@ def usable_uids(visitor: Visitor) -> tuple[str, str]:
         attempt(visitor_uid_text, visitor.visitor_uid, "visitor_uid", faults),
         attempt(guest_uid_text, visitor.guest_uid, "guest_uid", faults),
     )
+
+
+def usable_page(url: str, path: str, host: str, referrer: str) -> Visitor:
+    """A request's page without what no event may carry: what a client sends must not make an event invalid."""
+    faults: list[Fault] = []
+
+    def usable(write: Callable[[Any], str], value: str) -> str | None:
+        if len(value) > _MOST_OF_AN_ADDRESS:
+            return None
+        written = attempt(write, value, "", faults)
+        return value if written and len(written.encode()) <= _MOST_OF_AN_ADDRESS else None
+
+    def address(value: str) -> str | None:
+        return usable(text, value) or usable(text, value.partition("?")[0])
+
+    page = address(url)
+    if page is not None and not _URL.match(page):
+        page = None
+    return Visitor(None, None, page, address(path), None, address(referrer), usable(_host, host))
 
 
 def is_event_type(value: object) -> bool:

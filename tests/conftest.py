@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
@@ -12,11 +15,25 @@ from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.store import Outbox
 
+# What a developer's shell says must not decide whether a test passes.
+for name in [
+    name for name in os.environ if re.fullmatch(r"INSEND_.*|\w+_proxy|NO_COLOR|FORCE_COLOR", name, re.IGNORECASE)
+]:
+    del os.environ[name]
+
+# A slow machine must not decide either.
+hypothesis.settings.register_profile(
+    "relay", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("relay")
+
+pytest_plugins = ["insend_relay.producers.pytest_plugin"]
+
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of the whole test session."""
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), server="redis", config={"appendfsync": "everysec"}) as server:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), server="redis", config={"appendfsync": "no"}) as server:
         yield server.url
 
 
@@ -29,7 +46,7 @@ def namespace() -> str:
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
     """A plain client of the session's Redis."""
-    with connect(redis_url) as client:
+    with connect(redis_url, timeout_seconds=60) as client:
         yield client
 
 

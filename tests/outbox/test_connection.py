@@ -119,7 +119,7 @@ def silent() -> Iterator[socket.socket]:
 
 def test_an_answer_that_does_not_come_leaves_the_outcome_unknown(silent: socket.socket) -> None:
     port = silent.getsockname()[1]
-    with connect(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.05) as client:
+    with connect(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as client:
         with pytest.raises(OutboxUnreachable) as raised:
             Outbox(client).apps()
         assert raised.value.unknown
@@ -127,7 +127,7 @@ def test_an_answer_that_does_not_come_leaves_the_outcome_unknown(silent: socket.
 
 def test_a_command_of_unknown_outcome_is_not_sent_again(silent: socket.socket) -> None:
     port = silent.getsockname()[1]
-    with connect(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.05) as client, pytest.raises(OutboxUnreachable):
+    with connect(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as client, pytest.raises(OutboxUnreachable):
         Outbox(client).apps()
     silent.setblocking(False)
     connections = []

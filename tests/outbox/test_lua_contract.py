@@ -167,7 +167,7 @@ def calls_in(path: Path) -> Iterator[tuple[str, list[str]]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            if not (isinstance(call.func, ast.Attribute) and call.func.attr in {"_run", "run"} and call.args):
+            if not (isinstance(call.func, ast.Attribute) and call.func.attr in {"_run", "run", "call"} and call.args):
                 continue
             arguments = [keyword.arg for keyword in call.keywords if keyword.arg]
             match call.args[0]:

@@ -121,8 +121,10 @@ def test_a_probes_failure_that_is_reported_twice_doubles_the_pause_once(outbox: 
 
 def test_the_pause_is_jittered_as_the_caller_says(outbox: Outbox) -> None:
     claims = held(outbox, 1)
-    outbox.report(claims[0], "closed", "403", Guard(first_ms=10_000), jitter=1.5)
-    assert 14_000 < open_in(outbox) <= 15_000
+    before = now_ms(outbox)
+    verdict = outbox.report(claims[0], "closed", "403", Guard(first_ms=10_000), jitter=1.5)
+    assert before + 15_000 <= verdict.until_ms <= now_ms(outbox) + 15_000
+    assert float(outbox.read("ZSCORE", outbox.keys.apps, "shop")) == verdict.until_ms
 
 
 def test_failures_of_posts_from_before_the_pause_do_not_lengthen_it(outbox: Outbox) -> None:

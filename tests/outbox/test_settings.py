@@ -60,7 +60,7 @@ def test_every_number_says_what_it_wants_and_has_a_least_value(setting: Field[An
         ("INSEND_LEASE_SECONDS", "19", "too short for POSTs of up to 15 s; set at least 20"),
         ("INSEND_CONCURRENCY", "1.5", "must be a whole number, not '1.5'"),
         ("INSEND_ENABLED", "perhaps", "must be 1 or 0, not 'perhaps'"),
-        ("INSEND_INVALID", "ignore", "must be one of raise, bury, not 'ignore'"),
+        ("INSEND_INVALID", "ignore", "must be one of auto, raise, bury, not 'ignore'"),
         ("INSEND_POOL", "solo", "must be one of prefork, threads, gevent, not 'solo'"),
         ("INSEND_CONCURENCY", "8", "no such setting; did you mean INSEND_CONCURRENCY?"),
     ],

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from broken_redis import NOT_OURS, Answer, broken_redis, drip, handshake_then, says, silent
 from waiting import wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
@@ -27,7 +27,7 @@ from insend_relay.producers.link import MOST_CONNECTIONS, Link
 Kept = Callable[[str], list[Record]]
 ACCOUNT: dict[str, Any] = {"app_key": "test-app-key", "domain": "shop.example.com"}
 PATIENT: dict[str, Any] = {**ACCOUNT, "enqueue_timeout_ms": 10_000}  # where a slow machine must not decide
-FAR_BELOW_HANGING = 3.0  # seconds; a call has 0.25, and without a deadline these would take for ever
+FAR_BELOW_HANGING = 60.0  # seconds; a call has 0.25 or 1, and without a deadline these would take an hour or for ever
 
 
 @pytest.fixture
@@ -37,62 +37,10 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
         yield server
 
 
-@contextmanager
-def broken_redis(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that accepts connections and deals with each as ``answer`` does; yields its address."""
-    connections: list[socket.socket] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            connections.append(connection)
-            threading.Thread(target=deal, args=(connection,)).start()
-
-    def deal(connection: socket.socket) -> None:
-        try:
-            answer(connection)
-        except OSError:  # the other side has gone: what these tests are about
-            return
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for connection in connections:
-                with connection, suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-
-
-def silent(connection: socket.socket) -> None:
-    while connection.recv(65536):
-        pass
-
-
-def handshake_then(rest: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
-    """Answers every command until the first script as Redis would, and then does something else."""
-
-    def answer(connection: socket.socket) -> None:
-        while data := connection.recv(65536):
-            if b"EVALSHA" in data:
-                rest(connection)
-                return
-            connection.sendall(b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * data.count(b"CLIENT\r\n"))
-
-    return answer
-
-
-def drip(connection: socket.socket) -> None:
-    connection.sendall(b"*2\r\n$1000000\r\n")
-    while True:
-        connection.sendall(b"x")
-        time.sleep(0.01)
+def connected(insend: InSend) -> None:
+    """Wait until there is a connection, so that a call's time goes into its command."""
+    insend._link.start_call()
+    assert insend._link.execute_command("PING") == b"PONG"
 
 
 def refused_call(insend: InSend) -> tuple[NotAccepted, float]:
@@ -116,7 +64,9 @@ def accepted_again(insend: InSend, **about: Any) -> Receipt:
     return receipts[0]
 
 
-def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up() -> None:
+def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insend_relay.producers.address.CONNECT_SECONDS", 3600.0)
+    monkeypatch.setattr("insend_relay.producers.deadline.CONNECT_SECONDS", 3600.0)
     with broken_redis(silent) as url, InSend(**ACCOUNT, redis_url=url) as insend:
         error, seconds = refused_call(insend)
         assert seconds < FAR_BELOW_HANGING
@@ -127,22 +77,26 @@ def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up() -> None:
         insend._link._timeout = 0.25
 
 
-@pytest.mark.parametrize(
-    "broken", [drip, silent, lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")]
-)
-def test_a_redis_that_takes_the_event_and_does_not_answer_holds_no_call_up(
-    broken: Callable[[socket.socket], None],
-) -> None:
-    with broken_redis(handshake_then(broken)) as url, InSend(**ACCOUNT, redis_url=url) as insend:
+@pytest.mark.parametrize("broken", [drip, silent, says(b"HTTP/1.1 400 Bad Request\r\n\r\n")])
+def test_a_redis_that_takes_the_event_and_does_not_answer_holds_no_call_up(broken: Answer) -> None:
+    with broken_redis(handshake_then(broken)) as url, InSend(**PATIENT, redis_url=url) as insend:
+        connected(insend)
+        insend._link._timeout = 1.0
         error, seconds = refused_call(insend)
         assert seconds < FAR_BELOW_HANGING
         assert error.unknown
         assert "idempotency_key" in str(error)
 
 
+@pytest.mark.parametrize("answer", NOT_OURS)
+def test_what_answers_anything_else_has_kept_nothing_for_certain(answer: bytes) -> None:
+    with broken_redis(handshake_then(says(answer))) as url, InSend(**PATIENT, redis_url=url) as insend:
+        assert refused_call(insend)[0].unknown
+
+
 def test_a_redis_that_hangs_up_on_the_event_leaves_its_outcome_unknown() -> None:
     hang_up = handshake_then(lambda connection: connection.close())
-    with broken_redis(hang_up) as url, InSend(**ACCOUNT, redis_url=url) as insend:
+    with broken_redis(hang_up) as url, InSend(**PATIENT, redis_url=url) as insend:
         assert refused_call(insend)[0].unknown
 
 
@@ -150,6 +104,7 @@ def test_calls_fail_while_redis_is_away_and_go_through_when_it_is_back(own_redis
     with InSend(**PATIENT, redis_url=own_redis.url) as insend:
         assert insend.link(visitor_uid="42").where == "redis"
         own_redis.kill()
+        wait_until(insend._link._idle[0].is_stale)
         assert not refused_call(insend)[0].unknown
         wait_until(lambda: insend._link._away)
         assert "cannot be reached" in str(refused_call(insend)[0])
@@ -166,15 +121,27 @@ def test_a_restarted_redis_costs_no_call_that_comes_after_it(own_redis: Embedded
         assert insend.link(visitor_uid="42").where == "redis"
 
 
+def test_who_connects_early_has_a_connection_and_an_absent_redis_raises_nothing(redis_url: str, namespace: str) -> None:
+    with InSend(**PATIENT, redis_url=redis_url, namespace=namespace) as insend:
+        insend.connect()
+        assert len(insend._link._idle) == 1
+    with InSend(**PATIENT, redis_url="redis://127.0.0.1:1/0") as insend:
+        insend.connect()
+        assert "cannot be reached" in str(refused_call(insend)[0])
+
+
 def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_redis: EmbeddedRedis) -> None:
-    given: dict[str, Any] = {**ACCOUNT, "redis_url": own_redis.url, "enqueue_timeout_ms": 1000}
-    with InSend(**given) as insend, connect(own_redis.url) as client:
+    with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
         insend.link(visitor_uid="41")
+        insend._link._timeout = 1.0
         os.kill(own_redis.pid, signal.SIGSTOP)
-        with pytest.raises(NotAccepted) as raised:
-            insend.link(visitor_uid="42", idempotency_key="once")
+        try:
+            with pytest.raises(NotAccepted) as raised:
+                insend.link(visitor_uid="42", idempotency_key="once")
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
         assert raised.value.unknown
-        os.kill(own_redis.pid, signal.SIGCONT)
+        insend._link._timeout = 10.0
         again = accepted_again(insend, idempotency_key="once")
         assert again.where == "duplicate"  # the frozen Redis had it in its socket all the time
         outbox = Outbox(client)
@@ -182,7 +149,7 @@ def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_red
 
 
 def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, namespace: str, kept: Kept) -> None:
-    at_once = threading.Barrier(2 * MOST_CONNECTIONS)
+    at_once = threading.Barrier(2 * MOST_CONNECTIONS, timeout=60)
     with InSend(**PATIENT, redis_url=redis_url, namespace=namespace) as insend:
 
         def work(number: int) -> None:
@@ -195,8 +162,9 @@ def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, name
             thread.start()
         for thread in threads:
             thread.join()
-        assert 1 <= insend._link._open <= MOST_CONNECTIONS
-        assert len(insend._link._idle) == insend._link._open
+        with insend._link._changed:
+            assert 1 <= insend._link._open <= MOST_CONNECTIONS
+            assert len(insend._link._idle) == insend._link._open
     assert [len(kept(f"v/{number}")) for number in range(2 * MOST_CONNECTIONS)] == [10] * 2 * MOST_CONNECTIONS
 
 
@@ -221,6 +189,7 @@ def test_a_forked_child_has_a_link_of_its_own(insend: InSend, kept: Kept) -> Non
     parent_connection = insend._link._idle[0]
     child = os.fork()
     if not child:
+        signal.alarm(60)
         try:
             insend.link(key_page_id="child", visitor_uid="42")
             fresh = parent_connection not in insend._link._idle

@@ -1,0 +1,120 @@
+"""What producers put into the outbox: an event, or one that breaks the rules; apart from the round trip.
+
+``Outbox.enter`` makes the round trip, and so does ``AsyncOutbox.enter`` for asyncio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.letter import group, letter_meta
+from insend_relay.outbox.scripts import Call, Calls
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an entry.
+
+    Attributes:
+        id: The id under which the event is kept; the first one's when this was a duplicate.
+        duplicate: True when an event with the same idempotency key had been taken before.
+    """
+
+    id: uuid.UUID
+    duplicate: bool
+
+
+class Entry(NamedTuple):
+    """An event for its visitor's lane.
+
+    Attributes:
+        lane: The visitor's lane, or the guest's when there is no visitor.
+        id: From ``record.new_id``.
+        payload: The data object as it will be sent, UTF-8 JSON.
+        guest_uid: The guest's uid, only when the event carries both.
+        idempotency_key: The caller's name for this event; a second one of the same name is a duplicate.
+        idempotency_seconds: How long that name is remembered.
+    """
+
+    lane: Lane
+    id: uuid.UUID
+    payload: bytes
+    guest_uid: str = ""
+    idempotency_key: str = ""
+    idempotency_seconds: int = 86_400
+
+    def call(self, scripts: Calls) -> Call:
+        """The script that takes it in."""
+        return scripts.call(
+            "append",
+            lane=str(self.lane),
+            app=self.lane.app,
+            id=self.id.bytes,
+            guest_uid=self.guest_uid,
+            payload=self.payload,
+            once_key=_once(self.idempotency_key),
+            once_ms=self.idempotency_seconds * 1000,
+        )
+
+    def read(self, reply: list[Any]) -> Appended:
+        """The script's answer; OutboxUnreachable when it is another's, for then nobody knows."""
+        match reply:
+            case [b"APPENDED", int()]:
+                return Appended(self.id, duplicate=False)
+            case [b"DUPLICATE", bytes() as first] if len(first) == len(self.id.bytes):
+                return Appended(uuid.UUID(bytes=first), duplicate=True)
+        raise _not_ours()
+
+
+class InvalidEntry(NamedTuple):
+    """An event that breaks the rules, for the dead letters.
+
+    Attributes:
+        app: The application's key.
+        id: From ``record.new_id``.
+        lane: The visitor's lane, when the event names a usable visitor.
+        type: The event type as the caller gave it.
+        payload: The event as well as it can be written down.
+        faults: What is wrong with it.
+    """
+
+    app: str
+    id: uuid.UUID
+    lane: Lane | None
+    type: str
+    payload: bytes
+    faults: str
+
+    def call(self, scripts: Calls) -> Call:
+        """The script that takes it in."""
+        return scripts.call(
+            "bury_invalid",
+            lane=str(self.lane or ""),
+            id=self.id.bytes,
+            group=group(self.type, "invalid"),
+            meta=letter_meta(app=self.app, type=self.type, reason="invalid", outcome="invalid", answer=self.faults),
+            payload=self.payload,
+        )
+
+    def read(self, reply: list[Any]) -> Appended:
+        """The script's answer; see ``Entry.read``."""
+        match reply:
+            case [b"BURIED", int()]:
+                return Appended(self.id, duplicate=False)
+        raise _not_ours()
+
+
+def _not_ours() -> OutboxUnreachable:
+    return OutboxUnreachable("what answers at INSEND_REDIS_URL is no Redis: its answer is none of ours", unknown=True)
+
+
+def _once(idempotency_key: str) -> str:
+    """A caller's key may be long or personal: only its hash goes into Redis."""
+    if not idempotency_key:
+        return ""
+    return hashlib.blake2b(idempotency_key.encode(errors="surrogatepass"), digest_size=16).hexdigest()

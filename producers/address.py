@@ -1,0 +1,56 @@
+"""Where Redis is, and how producers connect to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import redis
+from redis.backoff import NoBackoff
+
+from insend_relay.outbox.errors import SettingsError
+
+CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; no call ever waits for these
+
+
+class Address:
+    """Where Redis is; SettingsError when ``url`` is no address of one.
+
+    Subclasses say which of redis-py's classes they connect with.
+    """
+
+    parse: ClassVar[Any]  # redis-py's reader of an address
+    retry: ClassVar[type[Any]]
+    kinds: ClassVar[Mapping[type, type[Any]]]  # what to use instead of the class that ``parse`` names
+    plain: ClassVar[type[Any]]  # what to use when it names none of these
+
+    def __init__(self, url: str) -> None:
+        try:
+            options: dict[str, Any] = type(self).parse(url)
+            self._kind = self.kinds.get(options.pop("connection_class", self.plain), self.plain)
+            self._options = {
+                **options,
+                "socket_timeout": CONNECT_SECONDS,
+                "socket_connect_timeout": CONNECT_SECONDS,
+                "retry": self.retry(NoBackoff(), 0),
+                "retry_on_timeout": False,
+                "health_check_interval": 0,
+                "decode_responses": False,
+                "protocol": 2,
+                "client_name": "insend-relay-producer",
+            }
+            self.connection()
+        except (TypeError, ValueError, redis.RedisError):
+            # Not the error's own text: it may quote a piece of the password.
+            raise SettingsError(
+                ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
+            ) from None
+
+    def __str__(self) -> str:
+        if "path" in self._options:
+            return str(self._options["path"])
+        return f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
+
+    def connection(self) -> Any:
+        """A connection that is still to be opened, and that repeats nothing by itself."""
+        return self._kind(**self._options)

@@ -1,0 +1,79 @@
+"""AsyncInSend: what a web application under asyncio calls."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from insend_relay.outbox.async_store import AsyncOutbox
+from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.settings import Settings
+from insend_relay.producers.async_link import AsyncLink
+from insend_relay.producers.calls import Asked
+from insend_relay.producers.producer import Plan, Producer, ProducerSettings, not_accepted
+from insend_relay.producers.receipt import Receipt
+
+
+class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
+    """``InSend`` for asyncio: the same calls, awaited: ``await insend.purchase(...)``.
+
+    One object serves a whole process and any number of event loops and tasks; each loop has connections of its own,
+    which ``aclose`` ends. A call never blocks the loop, takes at most ``INSEND_ENQUEUE_TIMEOUT_MS`` whatever is broken,
+    and raises InvalidEvent or NotAccepted, nothing else. A call that is cancelled may or may not have kept its event.
+
+    Args:
+        settings: All settings; the defaults when left out.
+        given: Single settings that override these, such as ``app_key``, ``domain`` and ``redis_url``.
+    """
+
+    def __init__(self, *, settings: Settings | None = None, **given: Unpack[ProducerSettings]) -> None:
+        super().__init__(settings=settings, **given)
+        self._link = AsyncLink(self.settings.redis_url, timeout_seconds=self.settings.enqueue_timeout_ms / 1000)
+        self._outbox = AsyncOutbox(self._link, namespace=self.settings.namespace)
+
+    async def take(self, asked: Asked) -> Receipt:
+        """Keep a call's event in Redis."""
+        who = asked.asks_who
+        plan = self._plan(asked, None if who is None else await who.visitor_uid_async())
+        if self.recorder is not None:
+            return self.recorder.record(plan, asked.idempotency_key)
+        return await self._carry_out(plan) if self.settings.enabled else plan.disabled()
+
+    async def _carry_out(self, plan: Plan) -> Receipt:
+        self._link.start_call()
+        if plan.entry is None:
+            if plan.counted:
+                with suppress(OutboxError):  # nothing is lost but a count
+                    await self._outbox.count(plan.counted)
+            return plan.not_kept()
+        try:
+            appended = await self._outbox.enter(plan.entry)
+        except OutboxError as error:
+            raise not_accepted(error) from error
+        return plan.kept(appended)
+
+    async def connect(self) -> None:
+        """Connect now, so that this event loop's first call need not wait: at the application's start.
+
+        A Redis that is away raises nothing: calls say so, and go through once it is back.
+        """
+        if self.settings.enabled and self.recorder is None:
+            with suppress(OutboxError):
+                await self._link.connect()
+
+    async def aclose(self) -> None:
+        """End this event loop's connections to Redis; a later call opens new ones."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"AsyncInSend(domain={self._domain!r}, redis={str(self._link.address)!r})"

@@ -1,0 +1,94 @@
+"""``insend`` and ``ainsend``: one of each for the whole project, connected to the settings at their first use.
+
+They can be imported anywhere, before Django's apps are ready too. When a test changes ``INSEND`` by
+``override_settings``, the next call goes by the new settings.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+
+from django.core.signals import setting_changed
+
+from insend_relay.producers.async_insend import AsyncInSend
+from insend_relay.producers.calls import NOTHING, Asked, Calls, Said
+from insend_relay.producers.django.configuration import configuration
+from insend_relay.producers.django.on_commit import OnCommit
+from insend_relay.producers.insend import InSend
+from insend_relay.producers.receipt import Receipt
+
+P = TypeVar("P", InSend, AsyncInSend)
+
+
+class AtFirstUse(Generic[P]):
+    """Makes one by Django's settings when it is first asked for."""
+
+    def __init__(self, kind: type[P]) -> None:
+        self._kind: type[P] = kind
+        self._lock = threading.Lock()
+        self._made: P | None = None
+
+    def __call__(self) -> P:
+        """The one; SettingsError lists what is wrong with the settings."""
+        made = self._made
+        if made is None:
+            with self._lock:
+                made = self._made = self._made or self._kind(settings=configuration().settings)
+        return made
+
+    def forget(self) -> P | None:
+        """Make a new one at the next use; returns the old one."""
+        with self._lock:
+            made, self._made = self._made, None
+        return made
+
+
+class DjangoInSend(Calls[Receipt]):
+    """What a view calls; see ``InSend``.
+
+    Attributes:
+        on_commit: The same calls, for events that wait for the transaction to commit.
+    """
+
+    def __init__(self, made: AtFirstUse[InSend], visitor: ContextVar[Said]) -> None:
+        super().__init__(visitor)
+        self._made = made
+        self.on_commit = OnCommit(made, visitor)
+
+    def take(self, asked: Asked) -> Receipt:
+        """Keep a call's event in Redis."""
+        return self._made().take(asked)
+
+
+class AsyncDjangoInSend(Calls[Coroutine[Any, Any, Receipt]]):
+    """What an async view calls, and awaits; see ``AsyncInSend``."""
+
+    def __init__(self, made: AtFirstUse[AsyncInSend], visitor: ContextVar[Said]) -> None:
+        super().__init__(visitor)
+        self._made = made
+
+    def take(self, asked: Asked) -> Coroutine[Any, Any, Receipt]:
+        """Keep a call's event in Redis."""
+        return self._made().take(asked)
+
+
+the_insend = AtFirstUse(InSend)
+the_ainsend = AtFirstUse(AsyncInSend)
+_visitor: ContextVar[Said] = ContextVar("insend_visitor", default=NOTHING)
+insend = DjangoInSend(the_insend, _visitor)
+ainsend = AsyncDjangoInSend(the_ainsend, _visitor)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "INSEND":
+        configuration.cache_clear()
+        the_ainsend.forget()  # its connections end with their event loop
+        old = the_insend.forget()
+        if old is not None:
+            old.close()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,250 @@
+"""What every InSend does apart from the round trip to Redis: it decides what becomes of an event.
+
+``InSend`` and ``AsyncInSend`` carry the decision out, each in its own way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, Unpack
+
+from insend_relay.outbox.entry import Appended, Entry, InvalidEntry
+from insend_relay.outbox.errors import InvalidEvent, NotAccepted, OutboxError, OutboxUnreachable, SettingsError
+from insend_relay.outbox.keys import APP_KEY, Lane
+from insend_relay.outbox.record import new_id
+from insend_relay.outbox.settings import Settings
+from insend_relay.producers.calls import Asked, Calls
+from insend_relay.producers.events import Id, R
+from insend_relay.producers.receipt import Receipt, Where
+from insend_relay.producers.request import Request
+from insend_relay.producers.salvage import salvage
+from insend_relay.producers.validation import Checked, Event, Validator, is_event_type, usable_uids
+from insend_relay.producers.visitor import Visitor
+
+_DOMAIN = re.compile(r"[^\s/:@?#]+\Z")
+_MOST_OF_FAULTS = 2_000  # characters in a dead letter and a log line: thousands of items may each be wrong
+_log = logging.getLogger("insend_relay.producers")
+
+
+class ProducerSettings(TypedDict, total=False):
+    """The settings that producers use; ``Settings`` has their meaning."""
+
+    app_key: str
+    domain: str
+    redis_url: str
+    namespace: str
+    enabled: bool
+    invalid: Literal["auto", "raise", "bury"]
+    guest_cookie: str
+    opt_out_cookie: str
+    enqueue_timeout_ms: int
+    idempotency_seconds: int
+
+
+class Plan(NamedTuple):
+    """What becomes of an event.
+
+    Attributes:
+        id: The event's id.
+        where: What the receipt will say.
+        event: The event with all that is known about its visitor.
+        entry: What goes into the outbox; None when nothing does.
+        counted: Under which name the books count it instead, if they do.
+        payload: The event as it will be sent, when it keeps the rules.
+        joins: The request whose guest this event says to have become its visitor.
+    """
+
+    id: uuid.UUID
+    where: Where
+    event: Event
+    entry: Entry | InvalidEntry | None = None
+    counted: Literal["no_visitor", "opted_out"] | None = None
+    payload: bytes = b""
+    joins: Request | None = None
+
+    @property
+    def type(self) -> str:
+        """The event's type; "?" when it is none."""
+        return self.event.type if is_event_type(self.event.type) else "?"
+
+    def kept(self, appended: Appended) -> Receipt:
+        """The receipt for an entry that the outbox has taken in."""
+        if isinstance(self.entry, InvalidEntry):
+            self.log_faults("became a dead letter")
+        elif self.joins is not None and self.event.visitor.visitor_uid is not None:
+            self.joins.tell(self.event.visitor.visitor_uid)
+        return Receipt(appended.id, "duplicate" if appended.duplicate else self.where)
+
+    def not_kept(self) -> Receipt:
+        """The receipt for an event that was not meant to be kept."""
+        return Receipt(self.id, self.where)
+
+    def disabled(self) -> Receipt:
+        """The receipt where sending is switched off."""
+        if self.where == "invalid":
+            self.log_faults("would be a dead letter")
+            return self.not_kept()
+        return Receipt(self.id, "disabled")
+
+    def log_faults(self, became: str) -> None:
+        """The faults name fields and rules, never a value: a log is no place for personal data."""
+        if isinstance(self.entry, InvalidEntry):
+            words = "event %s (%s) breaks the tracker's rules and %s: %s"
+            _log.error(words, self.id, self.entry.type, became, self.entry.faults)
+
+
+class Recorder(Protocol):
+    """What takes the events instead of Redis while an application's tests run; see ``testing``."""
+
+    def record(self, plan: Plan, idempotency_key: str | None) -> Receipt:
+        """Take one event."""
+
+
+class Producer(Calls[R]):
+    """The events of one account, from the call to the decision.
+
+    Args:
+        settings: All settings; the defaults when left out.
+        given: Single settings that override these, such as ``app_key``, ``domain`` and ``redis_url``.
+    """
+
+    recorder: ClassVar[Recorder | None] = None
+
+    def __init__(self, *, settings: Settings | None = None, **given: Unpack[ProducerSettings]) -> None:
+        super().__init__()
+        self.settings = dataclasses.replace(settings or Settings(), **given)
+        self._app = self.settings.app_key
+        self._domain = self.settings.domain.strip().lower()
+        self._check_account()
+        self._validator = Validator(self._app, self._domain)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the ``INSEND_*`` variables; SettingsError lists every fault."""
+        return cls(settings=Settings.from_env(environ))
+
+    def _check_account(self) -> None:
+        if not self.settings.enabled:
+            return
+        faults = []
+        if not self._app:
+            faults.append("INSEND_APP_KEY (app_key=) is not set: give the key that the account shows")
+        elif not APP_KEY.match(self._app):
+            faults.append("INSEND_APP_KEY (app_key=): use the key as the account shows it")
+        if not self._domain:
+            faults.append("INSEND_DOMAIN (domain=) is not set: give the account's domain, such as shop.example.com")
+        elif self._domain.startswith("xn--") or ".xn--" in self._domain:
+            faults.append("INSEND_DOMAIN (domain=): give an international domain in its own letters, not as xn--")
+        elif not _DOMAIN.match(self._domain):
+            faults.append("INSEND_DOMAIN (domain=): give the domain alone, such as shop.example.com")
+        if faults:
+            raise SettingsError(faults)
+
+    def _plan(self, asked: Asked, logged_in: Id | None) -> Plan:
+        """What is to become of an event.
+
+        Args:
+            asked: The call.
+            logged_in: The visitor of ``asked.asks_who``; None for a guest.
+
+        Raises:
+            InvalidEvent: It breaks the rules, and its caller is to know.
+        """
+        event_id, request = new_id(), asked.request
+        event = asked.event if request is None else asked.event._replace(visitor=_visitor(asked, request, logged_in))
+        try:
+            checked = self._validator.check(event, asked.idempotency_key)
+        except InvalidEvent as error:
+            if self._raises(request):
+                raise
+            return self._burial(event_id, event, error, opted_out=_opted_out(asked, logged_in))
+        if request is not None and _opted_out(asked, logged_in):
+            return Plan(event_id, "opted_out", event, counted="opted_out", payload=checked.payload)
+        if not (checked.visitor_uid or checked.guest_uid):
+            return Plan(event_id, "no_visitor", event, counted="no_visitor", payload=checked.payload)
+        joins = request if checked.visitor_uid and checked.guest_uid and not asked.names_somebody else None
+        entry = Entry(
+            _lane(self._app, checked),
+            event_id,
+            checked.payload,
+            checked.guest_uid if checked.visitor_uid else "",
+            asked.idempotency_key or "",
+            self.settings.idempotency_seconds,
+        )
+        return Plan(event_id, "redis", event, entry, payload=checked.payload, joins=joins)
+
+    def _once_told(self, plan: Plan) -> Plan:
+        """The plan for when another event will have told the tracker who the guest is: that is said once."""
+        if plan.joins is None or not isinstance(plan.entry, Entry):
+            return plan
+        event = plan.event._replace(visitor=plan.event.visitor._replace(guest_uid=""))
+        payload = self._validator.check(event).payload
+        entry = plan.entry._replace(payload=payload, guest_uid="")
+        return plan._replace(event=event, entry=entry, payload=payload, joins=None)
+
+    def _raises(self, request: Request | None) -> bool:
+        """Whether the caller is told of a bad event by an exception."""
+        if self.recorder is not None:
+            return True
+        if self.settings.invalid == "auto":
+            return request is None or request.debug
+        return self.settings.invalid == "raise"
+
+    def _burial(self, event_id: uuid.UUID, event: Event, error: InvalidEvent, *, opted_out: bool) -> Plan:
+        """Keep an event that breaks the rules as a dead letter, and let the request go on."""
+        if opted_out:
+            return Plan(event_id, "opted_out", event, counted="opted_out")
+        uids = Checked(*usable_uids(event.visitor), b"")
+        entry = InvalidEntry(
+            self._app,
+            event_id,
+            _lane(self._app, uids) if uids.visitor_uid or uids.guest_uid else None,
+            event.type if is_event_type(event.type) else "?",
+            salvage(event.as_given(self._app, self._domain)),
+            str(error)[:_MOST_OF_FAULTS],
+        )
+        return Plan(event_id, "invalid", event, entry)
+
+
+def _visitor(asked: Asked, request: Request, logged_in: Id | None) -> Visitor:
+    """Whose event it is and on which page: what the call says, and the rest from the request."""
+    visitor = asked.event.visitor.within(request.page)
+    if asked.names_somebody:
+        return visitor
+    visitor_uid, guest_uid = request.uids(logged_in)
+    return visitor._replace(visitor_uid=visitor_uid, guest_uid=guest_uid)
+
+
+def _opted_out(asked: Asked, logged_in: Id | None) -> bool:
+    """Whether the event is about the person in front of a browser that does not want to be tracked.
+
+    When somebody is logged in there and the event names somebody else, it is not: staff who opted out for themselves
+    still ship their customers' orders.
+    """
+    if asked.request is None or not asked.request.opted_out:
+        return False
+    if logged_in is None or logged_in == "" or not asked.names_somebody:
+        return True
+    named = asked.event.visitor
+    if named.visitor_uid is not None and named.visitor_uid != "":
+        return str(named.visitor_uid) == str(logged_in)
+    return named.guest_uid == asked.request.guest_uid
+
+
+def _lane(app: str, uids: Checked) -> Lane:
+    return Lane(app, "v", uids.visitor_uid) if uids.visitor_uid else Lane(app, "g", uids.guest_uid)
+
+
+def not_accepted(error: OutboxError) -> NotAccepted:
+    """What a caller is told when the outbox did not take an event."""
+    unknown = isinstance(error, OutboxUnreachable) and error.unknown
+    outcome = (
+        "the event may or may not be kept: call again with the same idempotency_key, or drop it"
+        if unknown
+        else "the event was not kept: call again later, or drop it"
+    )
+    return NotAccepted(f"{error}; {outcome}", unknown=unknown)
