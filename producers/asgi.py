@@ -24,13 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from insend_relay.producers.async_insend import AsyncInSend
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
-from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_SECONDS, Request, bind
+from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_SECONDS, PRINTABLE, Request, bind
 
 VisitorUid = Callable[[HTTPConnection], Id | Awaitable[Id | None] | None]
 
 _IN_SCOPE = "insend_relay"  # where get_insend finds what the middleware was given
 _SCHEMES = {"ws": "http", "wss": "https"}  # a websocket belongs to a page
-_PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # what an address may have as it is, beside letters, digits and -._
 
 
 def authenticated_user(connection: HTTPConnection) -> Id | None:
@@ -154,7 +153,7 @@ def _path_and_target(scope: Scope) -> tuple[str, str]:
     target = scope.get("raw_path") or quote(path, errors="replace").encode()
     if scope.get("query_string"):
         target += b"?" + scope["query_string"]
-    return cut_off + path, quote(cut_off, errors="replace") + quote(target, safe=_PRINTABLE)
+    return cut_off + path, quote(cut_off, errors="replace") + quote(target, safe=PRINTABLE)
 
 
 def _known_cookie(known: str, *, secure: bool) -> bytes:

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -34,10 +32,11 @@ from werkzeug.exceptions import SecurityError
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers.calls import Asked, Calls
+from insend_relay.producers.configured import as_variable, become_insend, console, environment
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.receipt import Receipt
-from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_SECONDS, Request, bind, current
+from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_OPTIONS, PRINTABLE, Request, bind, current
 from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
 
@@ -46,9 +45,6 @@ VisitorUid = Callable[[], Id | None]
 _EXTENSION = "insend"  # in app.extensions, and as a command of flask
 _OURS = "insend_relay"  # the attribute of Flask's request that has ours
 _PREFIX = "INSEND_"
-_CONSOLE = "insend_relay.console.command"
-_PROGRAM = f"from {_CONSOLE} import main; main()"
-_PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # what a query may have as it is, beside letters, digits and -._
 _IN_PATH = "!$&'()*+,/:;=@~"  # likewise a path, which is no longer percent-encoded
 
 
@@ -131,14 +127,7 @@ class FlaskInSend(Calls[Receipt]):
     def _finish(self, app: Flask, response: Response, **_: Any) -> None:
         known = _request(self._accounts[app]).known
         if known is not None:
-            response.set_cookie(
-                KNOWN_COOKIE,
-                known,
-                max_age=KNOWN_COOKIE_SECONDS,
-                secure=flask.request.is_secure,
-                httponly=True,
-                samesite="Lax",
-            )
+            response.set_cookie(KNOWN_COOKIE, known, secure=flask.request.is_secure, **KNOWN_COOKIE_OPTIONS)
 
 
 class FlaskRequest(Request):
@@ -159,7 +148,7 @@ class FlaskRequest(Request):
         raw = (http.environ.get("SCRIPT_NAME", "") + http.environ.get("PATH_INFO", "")).encode("latin-1")
         url = f"{http.scheme}://{host}{quote(raw, safe=_IN_PATH)}" if host else ""
         if url and http.query_string:
-            url += f"?{quote(http.query_string, safe=_PRINTABLE)}"
+            url += f"?{quote(http.query_string, safe=PRINTABLE)}"
         return usable_page(url, raw.decode(errors="replace"), host, http.headers.get("Referer", ""))
 
 
@@ -171,11 +160,7 @@ class _Account(NamedTuple):
 
 
 class _Console(AppGroup):
-    """``flask insend``: the ``insend`` command by the application's settings.
-
-    The console stands above the producers, and a web application does not load it: it is opened by its name when it is
-    used. From there on it is the command that runs, with its arguments, texts and exit codes.
-    """
+    """``flask insend``: the ``insend`` command by the application's settings, with its own texts and exit codes."""
 
     def __init__(self, app: Flask) -> None:
         super().__init__(_EXTENSION, help="Insend Relay: status, replay, audit and more.")
@@ -185,13 +170,9 @@ class _Console(AppGroup):
         """Parse the command line of ``insend``, which is in charge then; a worker becomes the process."""
         variables = _variables(self._app)
         if args[:1] == ["worker"] and not extra.get("resilient_parsing"):  # which is what completes a line in a shell
-            # Flask is loaded no longer then: a worker needs nothing of it, and under gevent must load things in order.
-            os.execve(sys.executable, [sys.executable, "-P", "-c", _PROGRAM, *args], {**os.environ, **variables})  # noqa: S606 - ourselves, with no shell
-        console = importlib.import_module(_CONSOLE).cli
-        context = console.make_context(info_name, args, parent, **extra)
-        before = dict(os.environ)
-        os.environ.update(variables)
-        context.call_on_close(lambda: _restore(before))
+            become_insend(args, variables)
+        context = console().cli.make_context(info_name, args, parent, **extra)
+        context.with_resource(environment(variables))
         return context
 
 
@@ -230,19 +211,10 @@ def _variables(app: Flask) -> dict[str, str]:
     for name, value in app.config.items():
         if not name.startswith(_PREFIX):
             continue
-        if isinstance(value, bool):
-            written[name] = "1" if value else "0"
-        elif value is None:  # the default, whatever the environment says
-            written[name] = ""
-        elif isinstance(value, str | int | float | Decimal):
-            written[name] = str(value)
-        else:
-            faults.append(f'app.config["{name}"]: give text, a number, True or False, not a {type(value).__name__}')
+        try:
+            written[name] = as_variable(value)
+        except TypeError as error:
+            faults.append(f'app.config["{name}"]: {error}')
     if faults:
         raise SettingsError(faults)
     return written
-
-
-def _restore(environ: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environ)

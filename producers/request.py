@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from typing import Any
 
 from insend_relay.outbox.keys import GUEST_UID
 from insend_relay.outbox.settings import Settings
@@ -24,6 +25,8 @@ from insend_relay.producers.visitor import Visitor
 
 KNOWN_COOKIE = "insend_known"
 KNOWN_COOKIE_SECONDS = 400 * 86_400  # the longest that browsers keep one
+KNOWN_COOKIE_OPTIONS: Mapping[str, Any] = {"max_age": KNOWN_COOKIE_SECONDS, "httponly": True, "samesite": "Lax"}
+PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # what an address may have as it is, beside letters, digits and -._
 
 _NOT_OPTED_OUT = {"", "0", "false"}
 _log = logging.getLogger("insend_relay.producers")

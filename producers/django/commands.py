@@ -1,13 +1,7 @@
-"""``manage.py insend_status`` and its like: the ``insend`` command by Django's settings, with all its arguments.
-
-The console stands above the producers, and a web application does not load it: so it is opened here by its name, when
-one of its commands is run.
-"""
+"""``manage.py insend_status`` and its like: the ``insend`` command by Django's settings, with all its arguments."""
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 from argparse import REMAINDER, ArgumentParser
 from collections.abc import Iterator, Sequence
@@ -17,10 +11,8 @@ from typing import Any, ClassVar, NoReturn
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from insend_relay.outbox.errors import SettingsError
+from insend_relay.producers.configured import become_insend, console, environment
 from insend_relay.producers.django.configuration import overrides
-
-_CONSOLE = "insend_relay.console"
-_PROGRAM = f"from {_CONSOLE}.command import main; main()"
 
 
 class InSendCommand(BaseCommand):
@@ -31,11 +23,11 @@ class InSendCommand(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Run it from the command line: ``manage.py insend_status --json``; it ends the process."""
         with _environment():
-            _console("command").main([self.subcommand, *_without_djangos(argv[2:])])
+            console().main([self.subcommand, *_without_djangos(argv[2:])])
 
     def print_help(self, prog_name: str, subcommand: str) -> None:  # noqa: ARG002 - Django's signature
         """Run ``manage.py help insend_status``."""
-        _console("command").cli.main([self.subcommand, "--help"], prog_name="insend", standalone_mode=False)
+        console().cli.main([self.subcommand, "--help"], prog_name="insend", standalone_mode=False)
 
     def create_parser(self, prog_name: str, subcommand: str, **_: Any) -> CommandParser:
         """For ``call_command``: a parser to which everything is an argument, and nothing an option of its own."""
@@ -52,7 +44,7 @@ class InSendCommand(BaseCommand):
         out, err = options.get("stdout") or sys.stdout, options.get("stderr") or sys.stderr
         try:
             with redirect_stdout(out), redirect_stderr(err), _environment():
-                _console("command").cli.main([self.subcommand, *arguments], prog_name="insend")
+                console().cli.main([self.subcommand, *arguments], prog_name="insend")
         except SystemExit as end:
             if end.code:
                 words = f"insend {self.subcommand} ended with exit code {end.code}"
@@ -65,34 +57,23 @@ class InSendProgram(InSendCommand):
     def run_from_argv(self, argv: list[str]) -> NoReturn:
         """Run it from the command line: ``manage.py insend_worker``."""
         with _environment():
-            # -P: as for the insend script, the current folder is no place to import from
-            command = [sys.executable, "-P", "-c", _PROGRAM, self.subcommand, *_without_djangos(argv[2:])]
-            sys.stdout.flush()
-            os.execv(sys.executable, command)  # noqa: S606 - ourselves, with no shell
+            become_insend([self.subcommand, *_without_djangos(argv[2:])], {})
 
     def execute(self, *_: str, **__: Any) -> NoReturn:
         """Refuse ``call_command``."""
         raise CommandError(f"insend {self.subcommand} is a process of its own: start it from the command line")
 
 
-def _console(module: str) -> Any:
-    return importlib.import_module(f"{_CONSOLE}.{module}")
-
-
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Django's settings as environment variables, where ``insend`` reads its own; ends the run where they are wrong."""
-    before = dict(os.environ)
+    """Django's settings as environment variables; ends the run where they are wrong."""
     try:
-        os.environ.update(overrides())
-        yield
+        with environment(overrides()):
+            yield
     except SettingsError as error:
-        code, text = _console("exits").explain(error)
+        code, text = console("exits").explain(error)
         sys.stderr.write(f"insend: {text}\n")
         sys.exit(code)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _without_djangos(arguments: Sequence[str]) -> list[str]:

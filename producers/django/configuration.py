@@ -10,7 +10,6 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from django.conf import settings as django_settings
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.settings import Settings, variable
+from insend_relay.producers.configured import as_variable
 from insend_relay.producers.django.logged_in import LoggedIn, logged_in_by
 
 _PREFIX = "INSEND_"
@@ -65,14 +65,11 @@ def overrides() -> dict[str, str]:
             continue
         if name not in _NAMES:
             faults.append(f"INSEND[{name!r}]: no such setting{_meant(str(name))}")
-        elif isinstance(value, bool):
-            written[_PREFIX + name] = "1" if value else "0"
-        elif value is None:  # the default, whatever the environment says
-            written[_PREFIX + name] = ""
-        elif isinstance(value, str | int | float | Decimal):
-            written[_PREFIX + name] = str(value)
         else:
-            faults.append(f"INSEND[{name!r}]: give text, a number, True or False, not a {type(value).__name__}")
+            try:
+                written[_PREFIX + name] = as_variable(value)
+            except TypeError as error:
+                faults.append(f"INSEND[{name!r}]: {error}")
     if faults:
         raise SettingsError(faults)
     return written
