@@ -148,9 +148,9 @@ class EmbeddedRedis:
                 time.sleep(0.02)
 
     def _answers(self, client: redis.Redis) -> bool:
-        """Whether it is there, and not somebody else's server on the port that was free."""
+        """Whether it is there, has loaded its data, and is not somebody else's on the port that was free."""
         try:
-            return bool(client.info("server")["process_id"] == self.pid)
+            return bool(client.ping() and client.info("server")["process_id"] == self.pid)
         except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
             return False
 
