@@ -97,12 +97,14 @@ def examples() -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[int]:
     """Nobody else runs in this folder: two servers on one append-only file would spoil it. Yields the lock's number."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # customers' data will lie in it
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Elsewhere("`make run` is running in this folder already: end that one first") from None
+            raise Elsewhere(
+                "`make run`, or an example shop, is running in this folder already: end that one first"
+            ) from None
         yield lock.fileno()
 
 
@@ -197,14 +199,19 @@ def books(settings: Settings, give_up: Callable[[], bool]) -> str:
     return f"accepted {status.accepted}, delivered {status.delivered}, waiting {status.waiting}, dead {status.dead}"
 
 
+def exports(environ: Mapping[str, str]) -> list[str]:
+    """What leads the commands of another terminal here, as one types it."""
+    lines = [f"  export PATH={Path(sys.executable).parent}:$PATH"]
+    return lines + [f"  export {name}={environ[name]}" for name in SHOWN if name in environ]
+
+
 def next_steps(around: Surroundings) -> str:
     """What to try in another terminal."""
     environ = around.environ
     page = environ.get("INSEND_TRACKER_URL", "").removesuffix("watch/event")
     lines = [
         "Everything runs. In another terminal:",
-        f"  export PATH={Path(sys.executable).parent}:$PATH",
-        *(f"  export {name}={environ[name]}" for name in SHOWN if name in environ),
+        *exports(environ),
         "  insend status --watch",
         '  insend send purchase --visitor-uid 42 --properties \'{"order_id": "1", "revenue": 9.99}\'',
         "  insend dead list",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from insend_relay.console.child import start_child
-from insend_relay.console.quickstart import Elsewhere, console, only_one, procfile, surroundings
+from insend_relay.console.quickstart import SHOWN, Elsewhere, console, exports, only_one, procfile, surroundings
 from insend_relay.outbox.errors import RelayError
 
 HERE = Path(__file__).resolve().parent
@@ -83,9 +83,10 @@ def run(shop: str, folder: Path) -> None:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: over.set())
+    named = [name for name in SHOWN if os.environ.get(name)]
+    if named:
+        raise Elsewhere(f"an example shop brings its own Redis and tracker; first type: unset {' '.join(named)}")
     with only_one(folder) as lock, surroundings(folder, lock) as around, procfile(around.environ) as processes:
-        if around.arrivals is None:
-            raise Elsewhere("an example shop sends nothing to a real account: unset INSEND_APP_KEY, INSEND_TRACKER_URL")
         environ = {**around.environ, "SHOP_DATABASE": str(folder.resolve() / "shop.sqlite3")}
         with listen() as listener, server(shop, environ, listener, sys.stdout.fileno()) as web:
             address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -104,7 +105,8 @@ def run(shop: str, folder: Path) -> None:
                 page = around.environ["INSEND_TRACKER_URL"].removesuffix("watch/event")
                 console.print(f"The shop: {address}", highlight=False)
                 console.print(f"What the tracker received, as a page: {page}", highlight=False)
-                console.print(f"Redis: {around.environ['INSEND_REDIS_URL']}", highlight=False)
+                console.print("In another terminal, for insend status and the like:")
+                console.print("\n".join(exports(around.environ)), highlight=False, soft_wrap=True)
                 console.print("Ctrl-C ends it.")
             while up and not over.wait(0.2):
                 if web.poll() is not None or processes.poll() is not None or not around.alive():

@@ -128,7 +128,7 @@ class Producer(Calls[R]):
         return cls(settings=Settings.from_env(environ))
 
     def _check_account(self) -> None:
-        if not self.settings.enabled:
+        if not self.settings.enabled or self.recorder is not None:
             return
         faults = []
         if not self._app:

@@ -131,12 +131,12 @@ class Terminal:
 
     def ended(self) -> int:
         """Wait for its end; the exit code."""
-        code = self.process.wait(30)
-        self._reader.join(30)
+        code = self.process.wait(60)
+        self._reader.join(60)
         return code
 
     def close(self) -> None:
-        self._reader.join(30)
+        self._reader.join(60)
         os.close(self._descriptor)
 
     def _read(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -20,6 +21,9 @@ for name in [
     name for name in os.environ if re.fullmatch(r"INSEND_.*|\w+_proxy|NO_COLOR|FORCE_COLOR", name, re.IGNORECASE)
 ]:
     del os.environ[name]
+
+# Nor that a job in the background inherits an ignored SIGINT: the programs under test are to hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine must not decide either.
 hypothesis.settings.register_profile(

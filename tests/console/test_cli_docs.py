@@ -62,8 +62,8 @@ def test_the_worker_delivers_as_documented_and_ends_on_sigterm(insend: CommandLi
         insend.started(*shlex.split(command), INSEND_POOL=pool, INSEND_TRACKER_URL=tracker.url) as worker,
     ):
         insend("send", "custom", "--visitor-uid", "42", "--properties", '{"key": "a"}')
-        wait_until(lambda: tracker.received or worker.poll() is not None, 30)
+        wait_until(lambda: tracker.received or worker.poll() is not None)
         assert [event.visitor_uid for event in tracker.received] == ["42"]
         worker.send_signal(signal.SIGTERM)
-        said, complaints = worker.communicate(timeout=30)
+        said, complaints = worker.communicate(timeout=120)
     assert worker.returncode == 0, said + complaints

@@ -227,14 +227,14 @@ def test_the_sandbox_shows_what_it_receives_and_ends_on_ctrl_c(insend: CommandLi
         assert process.stdout is not None
         announced = process.stdout.readline() + process.stdout.readline()
         found = re.search(r"INSEND_TRACKER_URL=http://127\.0\.0\.1:(\d+)/watch/event", announced)
-        assert found, process.communicate(timeout=30)
+        assert found, process.communicate(timeout=120)
         port = int(found[1])
         assert f"http://127.0.0.1:{port}/\n" in announced
         with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
             wire.sendall(b"POST /watch/event?app_key=1&visitor_uid=eve HTTP/1.1\r\nHost: x\r\n\r\n")
             assert wire.recv(100).startswith(b"HTTP/1.1 400 ")
         process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=30)
+        said, complaints = process.communicate(timeout=120)
     assert process.returncode == 0
     assert complaints == ""
     assert re.search(r"400 +unknown type +.*data: missing", said)

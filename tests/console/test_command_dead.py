@@ -187,7 +187,7 @@ def test_discard_asks_nobody_without_a_terminal_and_changes_nothing(
 def test_discard_asks_a_person_first(insend: CommandLine, outbox: Outbox, answer: str, left: int) -> None:
     letter(outbox)
     with insend.terminal("dead", "discard") as terminal:
-        wait_until(lambda: "[y/N]" in terminal.shown, 30)
+        wait_until(lambda: "[y/N]" in terminal.shown)
         terminal.type(answer)
         assert terminal.ended() == 0
     assert DeadLetters(outbox).count() == left
@@ -196,7 +196,7 @@ def test_discard_asks_a_person_first(insend: CommandLine, outbox: Outbox, answer
 def test_ctrl_c_at_the_question_changes_nothing(insend: CommandLine, outbox: Outbox) -> None:
     letter(outbox)
     with insend.terminal("dead", "discard") as terminal:
-        wait_until(lambda: "[y/N]" in terminal.shown, 30)
+        wait_until(lambda: "[y/N]" in terminal.shown)
         terminal.interrupt()
         assert terminal.ended() == 130
     assert DeadLetters(outbox).count() == 1

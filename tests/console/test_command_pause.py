@@ -60,7 +60,7 @@ def test_a_person_who_says_no_has_paused_nothing(insend: CommandLine, outbox: Ou
     put(outbox, ALICE)
     put(outbox, ELSEWHERE)
     with insend.terminal("pause") as terminal:
-        wait_until(lambda: "[y/N]" in terminal.shown, 30)
+        wait_until(lambda: "[y/N]" in terminal.shown)
         terminal.type("n\n")
         assert terminal.ended() == 0
     assert paused(outbox) == []

@@ -87,9 +87,9 @@ def test_ctrl_c_stops_it_and_the_named_run_goes_on(insend: CommandLine, outbox: 
     for visitor in visitors:
         letter(outbox, visitor)
     with insend.started("replay", "--yes", "--rate", "0.05") as process:
-        wait_until(lambda: DeadLetters(outbox).count() == 4, 30)
+        wait_until(lambda: DeadLetters(outbox).count() == 4)
         process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=30)
+        said, complaints = process.communicate(timeout=120)
     assert process.returncode == 130
     assert complaints == ""
     assert "4 still dead" in said
@@ -104,9 +104,9 @@ def test_ctrl_c_stops_it_and_the_named_run_goes_on(insend: CommandLine, outbox: 
 def test_ctrl_c_while_waiting_for_the_last_ones_says_what_is_under_way(insend: CommandLine, outbox: Outbox) -> None:
     letter(outbox)
     with insend.started("replay", "--yes") as process:
-        wait_until(lambda: DeadLetters(outbox).count() == 0, 30)
+        wait_until(lambda: DeadLetters(outbox).count() == 0)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "1 under way" in said
     assert "still dead" not in said
@@ -117,7 +117,7 @@ def test_a_paused_app_is_named_while_replay_waits_for_it(insend: CommandLine, ou
         letter(outbox, Lane("shop", "v", f"visitor-{number}"))
     outbox.pause("shop")
     with insend.terminal("replay", "--yes", "--rate", "5") as terminal:
-        wait_until(lambda: "waiting: shop paused" in terminal.shown, 30)
+        wait_until(lambda: "waiting: shop paused" in terminal.shown)
         terminal.interrupt()
         assert terminal.ended() == 130
     assert DeadLetters(outbox).count() == 1

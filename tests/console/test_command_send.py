@@ -225,7 +225,7 @@ def test_ctrl_c_in_the_middle_says_from_which_line_to_go_on(insend: CommandLine,
             with connected:
                 wait_until(lambda: connected.recv(1, socket.MSG_PEEK))
                 process.send_signal(signal.SIGINT)
-                _, complaints = process.communicate(timeout=30)
+                _, complaints = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "0 of 1 event sent" in complaints
     assert "Traceback" not in complaints

@@ -109,9 +109,9 @@ def test_what_a_tracker_echoed_is_masked_in_the_reason_of_a_pause(insend: Comman
 def test_watch_refreshes_until_ctrl_c(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox, ALICE)
     with insend.terminal("status", "--watch") as terminal:
-        wait_until(lambda: "1 waiting" in terminal.shown, 30)
+        wait_until(lambda: "1 waiting" in terminal.shown)
         put(outbox, BOB)
-        wait_until(lambda: "2 waiting" in terminal.shown, 30)
+        wait_until(lambda: "2 waiting" in terminal.shown)
         terminal.interrupt()
         assert terminal.ended() == 130
     assert "Traceback" not in terminal.shown
@@ -122,12 +122,12 @@ def test_watch_outlives_a_redis_that_goes_away(tmp_path: Path) -> None:
         EmbeddedRedis(tmp_path) as server,
         CommandLine(server.url, "insend").terminal("status", "--watch") as terminal,
     ):
-        wait_until(lambda: "OK: nothing waiting" in terminal.shown, 30)
+        wait_until(lambda: "OK: nothing waiting" in terminal.shown)
         server.kill()
-        wait_until(lambda: "trying again" in terminal.shown, 30)
+        wait_until(lambda: "trying again" in terminal.shown)
         before = len(terminal.shown)
         server.start()
-        wait_until(lambda: "OK: nothing waiting" in terminal.shown[before:], 30)
+        wait_until(lambda: "OK: nothing waiting" in terminal.shown[before:])
         terminal.interrupt()
         assert terminal.ended() == 130
 

@@ -105,7 +105,7 @@ def test_a_head_that_went_while_the_operator_thought_is_not_replaced_by_the_next
     put(outbox)
     second = put(outbox)
     with insend.terminal("visitor", "alice", "--discard") as terminal:
-        wait_until(lambda: "[y/N]" in terminal.shown, 30)
+        wait_until(lambda: "[y/N]" in terminal.shown)
         outbox.settle(claim(outbox), lease_ms=0)
         terminal.type("y\n")
         assert terminal.ended() == 2

@@ -33,7 +33,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             request.param,
             url=shown(r"The shop: (\S+)", said),
             sandbox=shown(r"as a page: (\S+)", said),
-            redis_url=shown(r"Redis: (\S+)", said),
+            redis_url=shown(r"INSEND_REDIS_URL=(\S+)", said),
             folder=folder,
         )
     finally:

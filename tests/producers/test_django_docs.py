@@ -77,7 +77,7 @@ def test_its_views_send_what_they_say(client: Client, insend_events: RecordedEve
 
 def test_its_test_passes(client: Client, insend_events: RecordedEvents) -> None:
     test: Callable[..., None] = block("test_an_order_is_reported")["test_an_order_is_reported"]
-    test(client, insend_events)
+    test(client, None, insend_events)
 
 
 def test_it_names_a_function_of_the_example_shop() -> None:
