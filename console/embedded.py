@@ -80,6 +80,7 @@ class EmbeddedRedis:
         self._program = find_server(server)
         self._config = {**_DURABLE, **(config or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_run = False
 
     @property
     def url(self) -> str:
@@ -100,11 +101,11 @@ class EmbeddedRedis:
 
     def start(self) -> Self:
         """Start it and wait until it answers; on the port that it had before, if any."""
-        if self.port:
+        if self._has_run:
             return self._start_on(self.port)
         for _ in range(_TRIES - 1):
             try:
-                return self._start_on(_free_port())
+                return self._start_on(self.port or _free_port())
             except NoServer:  # somebody was quicker to take that port
                 self.port = 0
         return self._start_on(_free_port())
@@ -118,6 +119,7 @@ class EmbeddedRedis:
         with (self.folder / "redis.log").open("ab") as log:
             self._process = start_child([str(self._program), *arguments], log, keep_open=self._keep_open)
         self._wait_ready()
+        self._has_run = True
         return self
 
     def stop(self) -> None:

@@ -118,6 +118,7 @@ _LEFT_OVER = """
 local named = redis.call(ARGV[2], KEYS[2], ARGV[1])
 return redis.call('LLEN', KEYS[1]) == 0 and named and named ~= 0 and 1 or 0
 """
+_NOT_AN_APP = "return redis.call('ZCARD', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
 
 
 def _stuck(outbox: Outbox, lane: str) -> bool:
@@ -139,7 +140,7 @@ def _unscheduled(outbox: Outbox, found: _Found) -> Iterator[str]:
         elif _stuck(outbox, lane):
             yield f"lane {lane}: holds events and is not in its app's schedule, so nobody will claim them"
     for app in found.apps:
-        if outbox.read("ZSCORE", outbox.keys.apps, app) is None and int(outbox.read("ZCARD", outbox.keys.due(app))):
+        if outbox.read("EVAL", _NOT_AN_APP, 2, outbox.keys.due(app), outbox.keys.apps, app):
             yield f"app {app}: has a schedule and is not among the apps, so nobody will claim its events"
 
 

@@ -19,7 +19,7 @@ from insend_relay.producers.receipt import Receipt
 class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
     """``InSend`` for asyncio: the same calls, awaited: ``await insend.purchase(...)``.
 
-    One object serves a whole process and any number of event loops and tasks; each loop has connections of its own,
+    One object serves a whole process and any number of event loops and tasks; each loop has a connection of its own,
     which ``aclose`` ends. A call never blocks the loop, takes at most ``INSEND_ENQUEUE_TIMEOUT_MS`` whatever is broken,
     and raises InvalidEvent or NotAccepted, nothing else. A call that is cancelled may or may not have kept its event.
 
@@ -30,7 +30,8 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
 
     def __init__(self, *, settings: Settings | None = None, **given: Unpack[ProducerSettings]) -> None:
         super().__init__(settings=settings, **given)
-        self._link = AsyncLink(self.settings.redis_url, timeout_seconds=self.settings.enqueue_timeout_ms / 1000)
+        seconds = self.settings.enqueue_timeout_ms / 1000
+        self._link = AsyncLink(self.settings.redis_url, timeout_seconds=seconds, scripts=("append",))
         self._outbox = AsyncOutbox(self._link, namespace=self.settings.namespace)
 
     async def take(self, asked: Asked) -> Receipt:

@@ -17,6 +17,7 @@ import select
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -28,6 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from insend_relay.outbox.connection import mapped
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.scripts import load
 from insend_relay.producers.address import CONNECT_SECONDS, Address
 from insend_relay.producers.link import FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS
 
@@ -41,10 +43,12 @@ class AsyncLink:
     Args:
         url: As in the settings.
         timeout_seconds: The longest that a call may take, all its commands together.
+        scripts: Those that Redis is told at each connection. A call that has to do it makes two round trips, and in a
+            busy loop the second comes too late: after a restart of Redis a whole burst would be refused.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float) -> None:
-        self.address = _AsyncAddress(url)
+    def __init__(self, url: str, *, timeout_seconds: float, scripts: tuple[str, ...] = ()) -> None:
+        self.address = _AsyncAddress(url, scripts)
         self._timeout = timeout_seconds
         self._loops: dict[asyncio.AbstractEventLoop, _LoopLink] = {}
 
@@ -101,15 +105,16 @@ class _LoopLink:
         self._timeout = timeout
         self._wire: _Wire | None = None
         self._retired: set[_Wire] = set()  # given up, but for the calls that still wait on them
-        self._waiters: set[asyncio.Future[_Wire]] = set()  # calls that wait for a connection
+        self._waiters: set[asyncio.Future[None]] = set()  # calls that wait for a connection
         self._away: OutboxError | None = None  # why calls fail at once
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
     async def connect(self, deadline: float) -> _Wire:
         """The connection, as soon as there is one."""
-        wire = self._wire
-        return await self._wait_for_wire(deadline) if wire is None or wire.is_stale() else wire
+        while (wire := self._wire) is None or wire.is_stale():  # again, too: it may be lost the moment it is there
+            await self._wait_for_wire(deadline)
+        return wire
 
     async def execute_command(self, args: tuple[Any, ...], deadline: float) -> Any:
         """Run one command, once."""
@@ -140,17 +145,19 @@ class _LoopLink:
 
     # A call's side
 
-    async def _wait_for_wire(self, deadline: float) -> _Wire:
+    async def _wait_for_wire(self, deadline: float) -> None:
         if self._wire is not None:
             self._retire(self._wire)
         self._connect()
         if self._away is not None:
-            raise type(self._away)(str(self._away))
-        waiter: asyncio.Future[_Wire] = asyncio.get_running_loop().create_future()
+            error = type(self._away)(str(self._away))
+            await asyncio.sleep(0)  # a caller that tries again at once must let the others run, and the connecting
+            raise error
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
             async with _Until(deadline):
-                return await waiter
+                await waiter
         except TimeoutError:
             error = OutboxUnreachable(f"no connection to Redis at {self._address} within {self._timeout * 1000:.0f} ms")
             if self._wire is None:
@@ -203,7 +210,7 @@ class _LoopLink:
                 wire.start(self._ended)
                 for waiter in self._waiters:
                     if not waiter.done():
-                        waiter.set_result(wire)
+                        waiter.set_result(None)
 
     def _wants_connection(self) -> bool:
         return not self._closed and self._wire is None
@@ -213,7 +220,7 @@ class _LoopLink:
         self._retired.discard(wire)
         if self._wire is wire:
             self._wire = None
-            if not wire.cancelled:
+            if wire.used and not wire.cancelled:  # else at the next call: this one may hang up on us without end
                 self._connect()
 
 
@@ -247,6 +254,10 @@ class _AsyncAddress(Address):
     kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
     plain = _Tcp
 
+    def __init__(self, url: str, scripts: tuple[str, ...]) -> None:
+        super().__init__(url)
+        self._scripts = scripts
+
     async def open(self) -> _Wire:
         """Connect, authenticate and see that Redis answers; redis-py's exceptions."""
         connection = self.connection()
@@ -257,6 +268,10 @@ class _AsyncAddress(Address):
                 await connection.connect()
                 await connection.send_command("PING", check_health=False)
                 await connection.read_response()
+                for script in self._scripts:
+                    await connection.send_command("SCRIPT", "LOAD", load(script).source, check_health=False)
+                    with suppress(ResponseError):  # forbidden: then the first call sends it whole
+                        await connection.read_response()
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, TimeoutError):
@@ -270,6 +285,7 @@ class _Wire:
 
     Attributes:
         cancelled: True when it was ended from our side; no other needs to be opened for it.
+        used: Whether a command has been run on it.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -280,6 +296,7 @@ class _Wire:
         self._answers: deque[asyncio.Future[Any]] = deque()  # still to come; those that nobody waits for are done
         self._retired = False
         self.cancelled = False
+        self.used = False
         self._poll = select.poll()
         self._poll.register(self._writer.get_extra_info("socket").fileno(), select.POLLIN)
 
@@ -292,9 +309,11 @@ class _Wire:
 
     async def run(self, command: tuple[Any, ...], deadline: float) -> Any:
         """Run one command, once; errors as ``TimedConnection.run`` has them."""
+        packed = self._connection.pack_command(*command)  # first: were it to fail, no answer would come
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
-        self._writer.writelines(self._connection.pack_command(*command))
+        self.used = True
+        self._writer.writelines(packed)
         try:
             async with _Until(deadline):
                 return await answer
@@ -322,7 +341,9 @@ class _Wire:
 
     def _end_if_unwanted(self) -> None:
         if self._retired and all(answer.done() for answer in self._answers):
-            self._task.cancel()
+            # Not by cancelling its task: one that has not begun yet would never come to close the socket.
+            self.cancelled = True
+            self._writer.transport.abort()
 
     async def _read_answers(self) -> None:
         try:

@@ -75,7 +75,8 @@ class Plan(NamedTuple):
         """The receipt for an entry that the outbox has taken in."""
         if isinstance(self.entry, InvalidEntry):
             self.log_faults("became a dead letter")
-        elif self.joins is not None and self.event.visitor.visitor_uid is not None:
+        elif self.joins is not None and self.event.visitor.visitor_uid is not None and not appended.duplicate:
+            # A duplicate says nothing: the first one may have come from a job that knew of no guest.
             self.joins.tell(self.event.visitor.visitor_uid)
         return Receipt(appended.id, "duplicate" if appended.duplicate else self.where)
 
@@ -227,11 +228,12 @@ def _opted_out(asked: Asked, logged_in: Id | None) -> bool:
     """
     if asked.request is None or not asked.request.opted_out:
         return False
-    if logged_in is None or logged_in == "" or not asked.names_somebody:
+    mine, _ = usable_uids(Visitor(logged_in))
+    if not mine or not asked.names_somebody:
         return True
     named = asked.event.visitor
     if named.visitor_uid is not None and named.visitor_uid != "":
-        return str(named.visitor_uid) == str(logged_in)
+        return usable_uids(named)[0] == mine
     return named.guest_uid == asked.request.guest_uid
 
 

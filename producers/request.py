@@ -20,7 +20,7 @@ from typing import Any
 from insend_relay.outbox.keys import GUEST_UID
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers.events import Id
-from insend_relay.producers.validation import usable_page
+from insend_relay.producers.validation import usable_page, usable_uids
 from insend_relay.producers.visitor import Visitor
 
 KNOWN_COOKIE = "insend_known"
@@ -105,7 +105,7 @@ class Request:
 
     def uids(self, visitor_uid: Id | None) -> tuple[Id | None, str]:
         """Both uids of an event: the guest's goes beside the visitor's only until the tracker has been told."""
-        if visitor_uid is not None and visitor_uid != "" and self._told == self._mark(visitor_uid):
+        if self._told and self._told == self._mark(visitor_uid):
             return visitor_uid, ""
         return visitor_uid, self.guest_uid
 
@@ -113,8 +113,10 @@ class Request:
         """An event that says who this guest is has been kept."""
         self.known = self._told = self._mark(visitor_uid)
 
-    def _mark(self, visitor_uid: Id) -> str:
-        digest = hashlib.blake2b(f"{self.guest_uid}/{visitor_uid}".encode(errors="replace"), digest_size=9).digest()
+    def _mark(self, visitor_uid: Id | None) -> str:
+        # As it is sent: an application may return anything, and its ``__str__`` may raise.
+        visitor, _ = usable_uids(Visitor(visitor_uid))
+        digest = hashlib.blake2b(f"{self.guest_uid}/{visitor}".encode(), digest_size=9).digest()
         return urlsafe_b64encode(digest).decode()
 
 

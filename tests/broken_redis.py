@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -82,7 +83,9 @@ def handshake_then(rest: Answer, until: bytes = b"EVALSHA") -> Answer:
             if until in data:
                 rest(connection)
                 return
-            connection.sendall(b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * data.count(b"CLIENT\r\n"))
+            connection.sendall(
+                b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * len(re.findall(rb"(CLIENT|SCRIPT)\r\n", data))
+            )
 
     return answer
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
 from django.utils.module_loading import import_string
 
 from insend_relay.producers.events import Id
@@ -45,8 +44,9 @@ def logged_in_by(given: Any) -> LoggedIn:
         TypeError: It is no function.
     """
     if given is None:
-        return LoggedIn(_user, _auser)
-    function = import_string(given) if isinstance(given, str) else given
+        function: Any = _user
+    else:
+        function = import_string(given) if isinstance(given, str) else given
     if not callable(function):
         raise TypeError(f"give a function of the request, or its dotted path, not a {type(function).__name__}")
     if iscoroutinefunction(function):
@@ -55,16 +55,8 @@ def logged_in_by(given: Any) -> LoggedIn:
 
 
 def _user(request: HttpRequest) -> Id | None:
-    return _uid(getattr(request, "user", None))
-
-
-async def _auser(request: HttpRequest) -> Id | None:
+    # Not ``auser``: it knows nothing of a middleware that has put another user here, nor always of a login just now.
     user = getattr(request, "user", None)
-    # Not lazy: a login or logout in this very request, which ``auser`` may not know of once it has been asked.
-    return _uid(await request.auser() if isinstance(user, SimpleLazyObject) else user)
-
-
-def _uid(user: Any) -> Id | None:
     if user is None or not user.is_authenticated:
         return None
     return user.pk if isinstance(user.pk, int) else str(user.pk)

@@ -25,13 +25,22 @@ def test_it_has_loaded_its_data_when_it_has_started(tmp_path: Path) -> None:
         assert client.dbsize() == 12_000
 
 
-def test_a_second_one_on_its_port_does_not_take_it_for_its_own(tmp_path: Path) -> None:
+def test_of_two_that_want_the_same_port_the_later_takes_another(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "first", server="redis") as first:
         second = EmbeddedRedis(tmp_path / "second", server="redis")
         second.port = first.port  # as if both had found it free in the same moment
-        with pytest.raises(NoServer, match="did not start"):
-            second.start()
-        assert not second.alive
+        with second, connect(first.url) as client:
+            assert second.port != first.port
+            assert client.info("server")["process_id"] == first.pid
+
+
+def test_one_whose_port_was_taken_while_it_was_down_says_so(tmp_path: Path) -> None:
+    first = EmbeddedRedis(tmp_path / "first", server="redis").start()
+    first.stop()
+    other = EmbeddedRedis(tmp_path / "other", server="redis", port=first.port)
+    with other, pytest.raises(NoServer, match="did not start"):
+        first.start()
+    assert not first.alive
 
 
 def test_a_frozen_server_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.record import Record
+from insend_relay.outbox.scripts import load
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import AsyncInSend, NotAccepted
 from insend_relay.producers.async_link import AsyncLink, _deadline, _LoopLink, _Wire
@@ -388,6 +389,29 @@ def test_who_connects_early_has_a_connection_and_an_absent_redis_raises_nothing(
         async with AsyncInSend(**PATIENT, redis_url=nowhere) as insend:
             await insend.connect()
             assert "cannot be reached" in str(await refused_call(insend))
+
+    asyncio.run(main())
+
+
+def test_a_fresh_redis_knows_the_script_before_the_first_call(own_redis: EmbeddedRedis) -> None:
+    async def main() -> None:
+        async with AsyncInSend(**PATIENT, redis_url=own_redis.url) as insend:
+            await insend.connect()
+        with connect(own_redis.url) as client:
+            assert client.script_exists(load("append").sha) == [True]
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_tries_again_at_once_lets_the_others_run(nowhere: str) -> None:
+    async def main() -> None:
+        async with AsyncInSend(**PATIENT, redis_url=nowhere) as insend:
+            await refused_call(insend)
+            others: list[str] = []
+            asyncio.get_running_loop().call_soon(others.append, "ran")
+            with pytest.raises(NotAccepted):
+                await insend.link(visitor_uid="42")
+            assert others == ["ran"]
 
     asyncio.run(main())
 

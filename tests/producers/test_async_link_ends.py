@@ -101,7 +101,7 @@ def test_a_call_that_is_cancelled_the_moment_the_connection_comes_leaves_it_to_o
             link._wire, link._closed = wire, False
             for waiter in link._waiters:
                 if not waiter.done():
-                    waiter.set_result(wire)
+                    waiter.set_result(None)
             await end(call)
             assert not link._waiters
             assert (await insend.link(visitor_uid="42")).where == "redis"

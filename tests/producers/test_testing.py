@@ -126,17 +126,17 @@ def test_accounts_have_their_keys_apart_as_in_redis() -> None:
     assert len(events) == 2
 
 
-def test_the_visitor_is_told_of_once_as_in_redis() -> None:
-    def request() -> Request:
-        return Request(settings=Settings(), cookies={"convead_guest_uid": "g"}, visitor_uid=lambda: "42")
-
+def test_the_guest_is_told_of_once_as_in_redis() -> None:
+    request = Request(settings=Settings(), cookies={"convead_guest_uid": "g"}, visitor_uid=lambda: "42")
     with recording() as events:
-        for _ in range(2):  # the second is a double submit: a duplicate, whose guest has been told of all the same
-            with serving(request()) as served:
-                InSend(**ACCOUNT).link(idempotency_key="k")
-                InSend(**ACCOUNT).link()
-            assert served.known
-    assert [event.guest_uid for event in events] == ["g", None, None]
+        insend = InSend(**ACCOUNT)
+        insend.link(visitor_uid="42", idempotency_key="k")
+        with serving(request):
+            assert insend.link(idempotency_key="k").where == "duplicate"
+            insend.link()
+            insend.link()
+        assert request.known
+    assert [event.guest_uid for event in events] == [None, "g", None]
 
 
 def test_of_two_threads_with_the_same_key_one_is_the_duplicate() -> None:
