@@ -25,7 +25,8 @@ from insend_relay.outbox.record import Record
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import AsyncInSend, NotAccepted
-from insend_relay.producers.async_link import AsyncLink, _deadline, _LoopLink, _Wire
+from insend_relay.producers.async_link import AsyncLink, _deadline, _LoopLink
+from insend_relay.producers.async_wire import Wire
 
 Kept = Callable[[str], list[Record]]
 ACCOUNT: dict[str, Any] = {"app_key": "test-app-key", "domain": "shop.example.com"}
@@ -51,7 +52,7 @@ def link_of(insend: AsyncInSend) -> _LoopLink:
     return insend._link._loops[asyncio.get_running_loop()]
 
 
-def wire_of(insend: AsyncInSend) -> _Wire:
+def wire_of(insend: AsyncInSend) -> Wire:
     """The running loop's connection."""
     wire = link_of(insend)._wire
     assert wire is not None
@@ -70,7 +71,7 @@ async def connected(insend: AsyncInSend, then_seconds: float) -> None:
 
 def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("insend_relay.producers.address.CONNECT_SECONDS", AN_HOUR)
-    monkeypatch.setattr("insend_relay.producers.async_link.CONNECT_SECONDS", AN_HOUR)
+    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", AN_HOUR)
 
     async def main(url: str) -> None:
         async with AsyncInSend(**ACCOUNT, redis_url=url) as insend:
@@ -91,7 +92,7 @@ def test_a_silent_redis_is_named_as_the_reason_when_connecting_was_given_up(monk
             insend._link._timeout = AN_HOUR
             assert "connecting took more than 0.05 s" in str(await refused_call(insend))
 
-    monkeypatch.setattr("insend_relay.producers.async_link.CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", 0.05)
     with broken_redis(silent) as url:
         asyncio.run(main(url))
 

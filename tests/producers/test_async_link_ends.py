@@ -24,7 +24,8 @@ from waiting import wait_until
 
 from insend_relay.outbox.record import Record
 from insend_relay.producers import AsyncInSend, NotAccepted
-from insend_relay.producers.async_link import AsyncLink, _LoopLink, _Wire
+from insend_relay.producers.async_link import AsyncLink, _LoopLink
+from insend_relay.producers.async_wire import Wire
 
 Kept = Callable[[str], list[Record]]
 Make = Callable[..., AsyncInSend]
@@ -54,7 +55,7 @@ def link_of(insend: AsyncInSend) -> _LoopLink:
     return insend._link._loops[asyncio.get_running_loop()]
 
 
-def wire_of(insend: AsyncInSend) -> _Wire:
+def wire_of(insend: AsyncInSend) -> Wire:
     """The running loop's connection."""
     wire = link_of(insend)._wire
     assert wire is not None
@@ -187,7 +188,7 @@ def test_one_object_serves_one_loop_after_the_other_and_keeps_none(make: Make, k
 
 def test_two_loops_in_two_threads_have_connections_of_their_own(make: Make, kept: Kept) -> None:
     insend = make()
-    seen: list[_Wire] = []
+    seen: list[Wire] = []
     both = threading.Barrier(2, timeout=GIVE_UP_SECONDS)
 
     async def visit(number: int) -> None:
@@ -350,7 +351,7 @@ def test_aclose_does_not_wait_for_a_redis_that_does_not_answer(
     make: Make, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("insend_relay.producers.address.CONNECT_SECONDS", 3600.0)
-    monkeypatch.setattr("insend_relay.producers.async_link.CONNECT_SECONDS", 3600.0)
+    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", 3600.0)
 
     async def main(url: str) -> None:
         for rounds in range(20):  # in each of these the task is elsewhere
