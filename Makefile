@@ -14,7 +14,7 @@ run: .venv/ready ## start everything on this machine and send the ten example ev
 	@$(BIN)/python -m insend_relay.console.quickstart
 
 test: .venv/ready ## run every test, with branch coverage
-	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report=
 
 check: lint types imports test package ## what CI runs
 	@$(BIN)/coverage report

