@@ -8,9 +8,14 @@ from typing import Any, ClassVar
 import redis
 from redis.backoff import NoBackoff
 
-from insend_relay.outbox.errors import SettingsError
+from insend_relay.outbox.errors import OutboxUnreachable, SettingsError
 
 CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; no call ever waits for these
+DOUBT_SECONDS = 0.005  # what a call waits for a connection after a late answer: a Redis in order needs 1 to 3 ms for it
+
+
+class Late(OutboxUnreachable):
+    """Redis did not answer a call in time. Until it has answered somebody, no other call gives it as long."""
 
 
 class Address:

@@ -4,7 +4,8 @@
   the loop is afterwards, and answers come in the order of the commands. So a burst of requests needs no more
   connections, and none of its events waits for another's answer.
 - It is opened and proven by one background task, never by a call; a call waits for it only while there is none. While
-  Redis is known to be away, calls fail at once; the background task tries until it is back.
+  Redis is known to be away, calls fail at once; the background task tries until it is back. After a late answer a
+  call waits 5 ms at most, until a connection has been proven again; see ``link``.
 - A call that is cancelled or late leaves its answer to whoever comes by. After an answer that is late the connection is
   given up: those who still wait on it have their own deadlines, and new calls take a new one. No command is repeated.
 """
@@ -22,6 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from insend_relay.outbox.connection import mapped
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.producers.address import DOUBT_SECONDS, Late
 from insend_relay.producers.async_wire import AsyncAddress, Until, Wire
 from insend_relay.producers.link import FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS
 
@@ -99,6 +101,7 @@ class _LoopLink:
         self._retired: set[Wire] = set()  # given up, but for the calls that still wait on them
         self._waiters: set[asyncio.Future[None]] = set()  # calls that wait for a connection
         self._away: OutboxError | None = None  # why calls fail at once
+        self._doubted = False  # whether the last answer was late, and Redis has not answered since
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
@@ -119,7 +122,8 @@ class _LoopLink:
             if "READONLY" in str(error):  # a failover: the name may by now lead to the new primary
                 self._retire(wire)
             raise
-        except OutboxUnreachable:
+        except OutboxUnreachable as error:
+            self._doubted = self._doubted or isinstance(error, Late)
             self._retire(wire)
             raise
 
@@ -145,13 +149,16 @@ class _LoopLink:
             error = type(self._away)(str(self._away))
             await asyncio.sleep(0)  # a caller that tries again at once must let the others run, and the connecting
             raise error
+        timeout = DOUBT_SECONDS if self._doubted else self._timeout
+        if self._doubted:
+            deadline = min(deadline, time.monotonic() + DOUBT_SECONDS)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
             async with Until(deadline):
                 await waiter
         except TimeoutError:
-            error = OutboxUnreachable(f"no connection to Redis at {self._address} within {self._timeout * 1000:.0f} ms")
+            error = OutboxUnreachable(f"no connection to Redis at {self._address} within {timeout * 1000:.0f} ms")
             if self._wire is None:
                 self._away = error
                 self._fail_waiters(error)
@@ -198,6 +205,7 @@ class _LoopLink:
                     _log.warning("connected to Redis at %s again", self._address)
                 failures = 0
                 self._away = None
+                self._doubted = False
                 self._wire = wire
                 wire.start(self._ended)
                 for waiter in self._waiters:

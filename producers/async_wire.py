@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.scripts import load
-from insend_relay.producers.address import CONNECT_SECONDS, Address
+from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 
 
 class _Watched:
@@ -119,7 +119,7 @@ class Wire:
             async with Until(deadline):
                 return await answer
         except TimeoutError as error:
-            raise OutboxUnreachable("Redis did not answer in time", unknown=True) from error
+            raise Late("Redis did not answer in time", unknown=True) from error
         finally:
             self._end_if_unwanted()
 

@@ -27,7 +27,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from insend_relay.outbox.errors import OutboxUnreachable
-from insend_relay.producers.address import CONNECT_SECONDS, Address
+from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 
 
 class _TimedSocket:
@@ -120,7 +120,8 @@ class TimedConnection:
         """Run one command, once.
 
         An error that Redis answers with is raised as redis-py's; ResponseError leaves the connection in order. When
-        the connection itself fails it is OutboxUnreachable, ``unknown`` once the whole command had been sent.
+        the connection itself fails it is OutboxUnreachable, ``unknown`` once the whole command had been sent, and Late
+        when that is all that is wrong.
         """
         connection = self._connection
         self._socket.deadline = deadline
@@ -133,7 +134,7 @@ class TimedConnection:
         except (ResponseError, AuthenticationError, BusyLoadingError):
             raise
         except RedisTimeoutError as error:
-            raise OutboxUnreachable("Redis did not answer in time", unknown=True) from error
+            raise Late("Redis did not answer in time", unknown=True) from error
         except Exception as error:  # whatever redis-py stumbles over: it takes an answer's form for granted
             raise OutboxUnreachable(f"Redis broke off before it answered: {error}", unknown=True) from error
 

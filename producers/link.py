@@ -4,7 +4,9 @@
   handshake can take seconds. Ready connections lie in a bounded stack, the last used on top.
 - A call takes a ready connection and makes its round trip on it. When there is none it waits for one: for the first
   connection, for the one that replaces a broken one, or for another call to end.
-- While Redis is known to be away, calls fail at once; the background thread tries until it is back.
+- While Redis is known to be away, calls fail at once; the background thread tries until it is back. After a late
+  answer a call waits 5 ms at most, until a connection has been proven again: a Redis that is frozen, or a network
+  that swallows everything, costs a process its deadline once.
 - A connection that failed is dropped with all idle ones: they lead to the same Redis. None is ever used again after an
   answer was missed, and no command is ever repeated.
 - A forked child starts with an empty link of its own (gunicorn's preload, multiprocessing).
@@ -23,6 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from insend_relay.outbox.connection import mapped
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.producers.address import DOUBT_SECONDS, Late
 from insend_relay.producers.deadline import TimedAddress, TimedConnection
 
 MOST_CONNECTIONS = 32  # of one process; at 200 us a round trip these carry more than a web process can ask for
@@ -51,6 +54,7 @@ class Link:
     _open: int  # the idle ones and those that calls hold
     _waiting: int  # calls that wait for one
     _away: OutboxError | None  # why calls fail at once
+    _doubted: bool  # whether the last answer was late, and Redis has not answered since
     _thread: threading.Thread | None
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
@@ -77,8 +81,8 @@ class Link:
             else:
                 self._give_back(connection)
             raise
-        except BaseException:  # also a greenlet that is killed in the middle of an answer
-            self._drop(connection)
+        except BaseException as error:  # also a greenlet that is killed in the middle of an answer
+            self._drop(connection, late=isinstance(error, Late))
             raise
         self._give_back(connection)
         return reply
@@ -114,6 +118,8 @@ class Link:
 
     def _wait_for_connection(self, deadline: float) -> None:
         """Return when there is an idle connection; the lock is held."""
+        if self._doubted:
+            deadline = min(deadline, time.monotonic() + DOUBT_SECONDS)
         self._ensure_thread()
         self._waiting += 1
         self._changed.notify_all()
@@ -131,8 +137,8 @@ class Link:
             self._waiting -= 1
 
     def _no_connection(self) -> OutboxUnreachable:
-        within = f"within {self._timeout * 1000:.0f} ms"
-        if self._open:
+        within = f"within {(DOUBT_SECONDS if self._doubted else self._timeout) * 1000:.0f} ms"
+        if self._open and not self._doubted:
             return OutboxUnreachable(f"all connections to Redis were busy {within}")
         error = OutboxUnreachable(f"no connection to Redis at {self.address} {within}")
         self._away = error
@@ -148,8 +154,9 @@ class Link:
             if self._waiting:
                 self._changed.notify_all()
 
-    def _drop(self, connection: TimedConnection) -> None:
+    def _drop(self, connection: TimedConnection, *, late: bool = False) -> None:
         with self._changed:
+            self._doubted = self._doubted or late
             self._open -= 1
             self._forget_idle()
             self._changed.notify_all()
@@ -202,6 +209,7 @@ class Link:
                 connection.close()
                 return
             self._away = None
+            self._doubted = False
             self._open += 1
             self._idle.append(connection)
             self._changed.notify_all()
@@ -221,6 +229,7 @@ class Link:
         self._open = 0
         self._waiting = 0
         self._away = None
+        self._doubted = False
         self._thread = None
 
     def after_fork(self) -> None:

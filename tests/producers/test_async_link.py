@@ -217,6 +217,28 @@ def test_events_of_a_frozen_redis_are_safe_to_send_again_under_their_keys(own_re
         assert outbox.read("LLEN", outbox.keys.lane("test-app-key/v/42")) == len(keys)
 
 
+def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
+    own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", 3600.0)
+
+    async def main() -> None:
+        async with AsyncInSend(**PATIENT, redis_url=own_redis.url) as insend:
+            await connected(insend, then_seconds=1.0)
+            os.kill(own_redis.pid, signal.SIGSTOP)
+            try:
+                assert (await refused_call(insend)).unknown
+                insend._link._timeout = 3600  # from here on a call that waited would wait for long
+                for _ in range(2):
+                    async with asyncio.timeout(60):
+                        assert not (await refused_call(insend)).unknown
+            finally:
+                os.kill(own_redis.pid, signal.SIGCONT)
+            assert (await accepted_again(insend)).where == "redis"
+
+    asyncio.run(main())
+
+
 # What Redis may answer
 
 

@@ -130,6 +130,27 @@ def test_who_connects_early_has_a_connection_and_an_absent_redis_raises_nothing(
         assert "cannot be reached" in str(refused_call(insend)[0])
 
 
+def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
+    own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.producers.deadline.CONNECT_SECONDS", 3600.0)
+    with InSend(**PATIENT, redis_url=own_redis.url) as insend:
+        connected(insend)
+        insend._link._timeout = 1.0
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            assert refused_call(insend)[0].unknown
+            insend._link._timeout = 2 * FAR_BELOW_HANGING  # from here on a call that waited would wait for long
+            for _ in range(2):
+                error, seconds = refused_call(insend)
+                assert seconds < FAR_BELOW_HANGING
+                assert not error.unknown
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
+        assert accepted_again(insend).where == "redis"
+        assert not insend._link._doubted
+
+
 def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_redis: EmbeddedRedis) -> None:
     with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
         insend.link(visitor_uid="41")
