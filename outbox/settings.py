@@ -54,7 +54,7 @@ class Settings:
     )
     guest_cookie: str = _setting("convead_guest_uid", "The cookie in which a web request carries the guest's uid.")
     opt_out_cookie: str = _setting(
-        "convead_track_disable", "The cookie by which a visitor says: do not track me; any value but 0 and false."
+        "convead_track_disable", "The cookie by which a visitor says: do not track me, whatever its value."
     )
     enqueue_timeout_ms: int = _setting(250, "The longest that a call in a web request may wait for Redis.", least=1)
     idempotency_seconds: int = _setting(86_400, "How long an idempotency_key is remembered.", least=1)

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from insend_relay.producers.async_insend import AsyncInSend
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
-from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_SECONDS, PRINTABLE, Request, bind
+from insend_relay.producers.request import KNOWN_COOKIE, PRINTABLE, Request, bind, known_cookie
 
 VisitorUid = Callable[[HTTPConnection], Id | Awaitable[Id | None] | None]
 
@@ -157,5 +157,5 @@ def _path_and_target(scope: Scope) -> tuple[str, str]:
 
 
 def _known_cookie(known: str, *, secure: bool) -> bytes:
-    cookie = f"{KNOWN_COOKIE}={known}; Max-Age={KNOWN_COOKIE_SECONDS}; Path=/; HttpOnly; SameSite=Lax"
+    cookie = f"{KNOWN_COOKIE}={known}; Max-Age={known_cookie(known)['max_age']}; Path=/; HttpOnly; SameSite=Lax"
     return (f"{cookie}; Secure" if secure else cookie).encode()

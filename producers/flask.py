@@ -36,7 +36,7 @@ from insend_relay.producers.configured import as_variable, become_insend, consol
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.receipt import Receipt
-from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_OPTIONS, PRINTABLE, Request, bind, current
+from insend_relay.producers.request import KNOWN_COOKIE, PRINTABLE, Request, bind, current, known_cookie
 from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
 
@@ -127,7 +127,7 @@ class FlaskInSend(Calls[Receipt]):
     def _finish(self, app: Flask, response: Response, **_: Any) -> None:
         known = _request(self._accounts[app]).known
         if known is not None:
-            response.set_cookie(KNOWN_COOKIE, known, secure=flask.request.is_secure, **KNOWN_COOKIE_OPTIONS)
+            response.set_cookie(KNOWN_COOKIE, known, secure=flask.request.is_secure, **known_cookie(known))
 
 
 class FlaskRequest(Request):

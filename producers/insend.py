@@ -60,7 +60,7 @@ class InSend(Producer[Receipt]):
             InvalidEvent: As a call does.
         """
         plan = self._plan_for(asked)
-        request, told = plan.joins, self._once_told(plan)
+        request, told = plan.request, self._once_told(plan)
 
         def keep() -> Receipt:
             known = request is not None and not request.uids(plan.event.visitor.visitor_uid)[1]

@@ -55,7 +55,7 @@ class Plan(NamedTuple):
         entry: What goes into the outbox; None when nothing does.
         counted: Under which name the books count it instead, if they do.
         payload: The event as it will be sent, when it keeps the rules.
-        joins: The request whose guest this event says to have become its visitor.
+        request: The web request whose visitor or guest the event is about.
     """
 
     id: uuid.UUID
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     entry: Entry | InvalidEntry | None = None
     counted: Literal["no_visitor", "opted_out"] | None = None
     payload: bytes = b""
-    joins: Request | None = None
+    request: Request | None = None
 
     @property
     def type(self) -> str:
@@ -75,9 +75,13 @@ class Plan(NamedTuple):
         """The receipt for an entry that the outbox has taken in."""
         if isinstance(self.entry, InvalidEntry):
             self.log_faults("became a dead letter")
-        elif self.joins is not None and self.event.visitor.visitor_uid is not None and not appended.duplicate:
+        elif self.request is not None and self.entry is not None and not appended.duplicate:
             # A duplicate says nothing: the first one may have come from a job that knew of no guest.
-            self.joins.tell(self.event.visitor.visitor_uid)
+            visitor_uid = self.event.visitor.visitor_uid
+            if self.entry.lane.kind == "g" or visitor_uid is None:
+                self.request.forget()
+            elif self.entry.guest_uid:
+                self.request.tell(visitor_uid)
         return Receipt(appended.id, "duplicate" if appended.duplicate else self.where)
 
     def not_kept(self) -> Receipt:
@@ -167,7 +171,7 @@ class Producer(Calls[R]):
             return Plan(event_id, "opted_out", event, counted="opted_out", payload=checked.payload)
         if not (checked.visitor_uid or checked.guest_uid):
             return Plan(event_id, "no_visitor", event, counted="no_visitor", payload=checked.payload)
-        joins = request if checked.visitor_uid and checked.guest_uid and not asked.names_somebody else None
+        about = None if asked.names_somebody else request
         entry = Entry(
             _lane(self._app, checked),
             event_id,
@@ -176,16 +180,16 @@ class Producer(Calls[R]):
             asked.idempotency_key or "",
             self.settings.idempotency_seconds,
         )
-        return Plan(event_id, "redis", event, entry, payload=checked.payload, joins=joins)
+        return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about)
 
     def _once_told(self, plan: Plan) -> Plan:
         """The plan for when another event will have told the tracker who the guest is: that is said once."""
-        if plan.joins is None or not isinstance(plan.entry, Entry):
+        if plan.request is None or not isinstance(plan.entry, Entry) or not plan.entry.guest_uid:
             return plan
         event = plan.event._replace(visitor=plan.event.visitor._replace(guest_uid=""))
         payload = self._validator.check(event).payload
         entry = plan.entry._replace(payload=payload, guest_uid="")
-        return plan._replace(event=event, entry=entry, payload=payload, joins=None)
+        return plan._replace(event=event, entry=entry, payload=payload)
 
     def _raises(self, request: Request | None) -> bool:
         """Whether the caller is told of a bad event by an exception."""

@@ -25,10 +25,8 @@ from insend_relay.producers.visitor import Visitor
 
 KNOWN_COOKIE = "insend_known"
 KNOWN_COOKIE_SECONDS = 400 * 86_400  # the longest that browsers keep one
-KNOWN_COOKIE_OPTIONS: Mapping[str, Any] = {"max_age": KNOWN_COOKIE_SECONDS, "httponly": True, "samesite": "Lax"}
 PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # what an address may have as it is, beside letters, digits and -._
 
-_NOT_OPTED_OUT = {"", "0", "false"}
 _log = logging.getLogger("insend_relay.producers")
 
 WhoIsIt = Callable[[], Id | Awaitable[Id | None] | None]
@@ -49,9 +47,9 @@ class Request:
 
     Attributes:
         guest_uid: The guest's uid, "" when the cookie is missing or malformed.
-        opted_out: Whether the visitor does not want to be tracked.
-        known: What to set as the cookie ``insend_known`` in the response; None leaves it as it is. It says to later
-            requests that the tracker has been told who this guest is. A hash, no personal data.
+        opted_out: Whether the visitor does not want to be tracked: the cookie is there, whatever its value (CONTRACT).
+        known: What to set as the cookie ``insend_known`` in the response, "" to delete it; None leaves it as it is. It
+            says to later requests that the tracker has been told who this guest is. A hash, no personal data.
     """
 
     def __init__(
@@ -68,7 +66,7 @@ class Request:
     ) -> None:
         guest_uid = cookies.get(settings.guest_cookie, "")
         self.guest_uid = guest_uid if GUEST_UID.match(guest_uid) else ""
-        self.opted_out = cookies.get(settings.opt_out_cookie, "").strip().lower() not in _NOT_OPTED_OUT
+        self.opted_out = settings.opt_out_cookie in cookies
         self.debug = debug
         self.known: str | None = None
         self._told = cookies.get(KNOWN_COOKIE, "")
@@ -113,11 +111,21 @@ class Request:
         """An event that says who this guest is has been kept."""
         self.known = self._told = self._mark(visitor_uid)
 
+    def forget(self) -> None:
+        """An event of the guest alone has been kept: whose it is, the next login says anew."""
+        if self._told:
+            self.known = self._told = ""
+
     def _mark(self, visitor_uid: Id | None) -> str:
         # As it is sent: an application may return anything, and its ``__str__`` may raise.
         visitor, _ = usable_uids(Visitor(visitor_uid))
         digest = hashlib.blake2b(f"{self.guest_uid}/{visitor}".encode(), digest_size=9).digest()
         return urlsafe_b64encode(digest).decode()
+
+
+def known_cookie(known: str) -> Mapping[str, Any]:
+    """The options of the cookie ``insend_known``, by what it is set to."""
+    return {"max_age": KNOWN_COOKIE_SECONDS if known else 0, "httponly": True, "samesite": "Lax"}
 
 
 _serving: ContextVar[Request | None] = ContextVar("insend_request", default=None)

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from insend_relay.producers.django.request import DjangoRequest
 from insend_relay.producers.django.shared import the_insend
 from insend_relay.producers.django.streaming import bind_stream
-from insend_relay.producers.request import KNOWN_COOKIE, KNOWN_COOKIE_OPTIONS, serving
+from insend_relay.producers.request import KNOWN_COOKIE, known_cookie, serving
 
 
 class InSendMiddleware:
@@ -49,6 +49,6 @@ class InSendMiddleware:
 
 def _finish(http: HttpRequest, request: DjangoRequest, response: HttpResponseBase) -> HttpResponseBase:
     if request.known is not None:
-        response.set_cookie(KNOWN_COOKIE, request.known, secure=http.is_secure(), **KNOWN_COOKIE_OPTIONS)
+        response.set_cookie(KNOWN_COOKIE, request.known, secure=http.is_secure(), **known_cookie(request.known))
     bind_stream(response, request)
     return response

@@ -118,6 +118,11 @@ def test_both_uids_go_out_once_after_login_and_then_the_visitor_alone(port: int,
     assert known.split("; ")[1:] == ["Max-Age=34560000", "Path=/", "HttpOnly", "SameSite=Lax"]
 
 
+def test_as_a_guest_again_the_browser_forgets_that_the_tracker_knows(port: int) -> None:
+    browser = Browser(port, convead_guest_uid="Guest.1", insend_known="somebody")
+    assert browser.get("/view/1").set_cookies == ["insend_known=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"]
+
+
 def test_pages_without_news_set_no_cookie(port: int) -> None:
     browser = Browser(port, convead_guest_uid="Guest.1")
     assert browser.get("/view/1").set_cookies == []

@@ -98,6 +98,12 @@ def test_another_customer_in_the_same_browser_is_told_of_once_too(site: Client, 
     assert uids(kept, "v/8") == [("8", "Guest.1"), ("8", None), ("8", None)]
 
 
+def test_as_a_guest_again_the_browser_forgets_that_the_tracker_knows(site: Client) -> None:
+    site.cookies["insend_known"] = "somebody"
+    cookie = site.get("/look").cookies["insend_known"]
+    assert (cookie.value, cookie["max-age"], cookie["path"]) == ("", 0, "/")
+
+
 def test_only_a_request_that_told_sets_the_cookie(site: Client) -> None:
     assert "insend_known" not in site.get("/look").cookies
     assert "insend_known" in site.get("/login/7").cookies
