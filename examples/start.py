@@ -123,7 +123,7 @@ def main() -> None:
     try:
         run(sys.argv[1], Path("var"))
     except RelayError as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(f"[red]{error}[/red]", soft_wrap=True)
         sys.exit(1)
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from insend_relay.outbox.errors import InvalidEvent
 from insend_relay.producers.events import Events, Id, R
 from insend_relay.producers.request import Request, current
 from insend_relay.producers.validation import Event
@@ -111,16 +110,37 @@ class Calls(Events[R]):
             NotAccepted: Redis could not take it; the text says why.
         """
         said = Visitor(visitor_uid, guest_uid, url, path, title, referrer, host)
-        outer = self._visitor.get().here()
-        visitor = said if outer is NOBODY else said.within(outer)
-        event = Event(type, properties, visitor_info, attributes, visitor, strict)
-        return self.take(Asked(event, idempotency_key, current()))
+        return self._take(Event(type, properties, visitor_info, attributes, said, strict), idempotency_key)
 
-    def __call__(self, command: str, type: str, *arguments: Any, **about: Any) -> R:
-        """The vendor's JavaScript call, for pasting: ``insend("event", "purchase", {...}, {...})``."""
-        if command != "event":
-            raise InvalidEvent([("command", 'only insend("event", TYPE, {...}, {...}) is known')])
-        return self.event(type, *arguments, **about)
+    def __call__(
+        self,
+        command: str,
+        type: str,
+        properties: Mapping[str, Any] | None = None,
+        visitor_info: Mapping[str, Any] | None = None,
+        *further: object,
+        **about: Any,
+    ) -> R:
+        """The vendor's JavaScript call, for pasting: ``insend("event", "purchase", {...}, {...})``.
+
+        Args:
+            command: ``"event"``; another one is a bad event, and so is a call with ``further`` arguments.
+            type: As for ``event``, and so are the others.
+            properties: See ``type``.
+            visitor_info: See ``type``.
+            further: There are none.
+            about: See ``type``.
+        """
+        if command == "event" and not further:
+            return self.event(type, properties, visitor_info, **about)
+        fault = ("command", 'only insend("event", TYPE, {...}, {...}) is known')
+        return self._take(Event(type, properties, visitor_info, None, NOBODY, faults=(fault,)), None)
+
+    def _take(self, event: Event, idempotency_key: str | None) -> R:
+        outer = self._visitor.get().here()
+        if outer is not NOBODY:
+            event = event._replace(visitor=event.visitor.within(outer))
+        return self.take(Asked(event, idempotency_key, current()))
 
     @contextmanager
     def visitor(

@@ -39,7 +39,7 @@ _TYPES = tuple(STRICT)
 
 
 class Event(NamedTuple):
-    """What a caller gave: anything at all, not yet checked."""
+    """What a caller gave: anything at all, not yet checked; ``faults`` are those of the call itself."""
 
     type: Any
     properties: Any
@@ -47,6 +47,7 @@ class Event(NamedTuple):
     attributes: Any
     visitor: Visitor
     strict: bool = True
+    faults: tuple[Fault, ...] = ()
 
     def as_given(self, app_key: str, domain: str) -> dict[str, object]:
         """All that the caller gave, by the names of the data object."""
@@ -85,7 +86,7 @@ class Validator:
 
     def check(self, event: Event, idempotency_key: object = None) -> Checked:
         """The event as it will be sent; InvalidEvent with every fault."""
-        faults: list[Fault] = []
+        faults = [*event.faults]
         if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
             faults.append(("idempotency_key", "must be a string that says something"))
         visitor = event.visitor

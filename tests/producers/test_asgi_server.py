@@ -307,6 +307,12 @@ def test_a_request_inside_a_request_gives_the_outer_one_back(ainsend: AsyncInSen
     assert told(kept, "g/anna") == [(None, "anna", "outer")]
 
 
+def test_a_server_that_has_started_is_connected_before_the_first_request(own_redis: EmbeddedRedis) -> None:
+    insend = AsyncInSend(app_key="k", domain="example.com", redis_url=own_redis.url)
+    with connect(own_redis.url) as client, serving(application(insend)):
+        assert len(producers_of(client)) == 1
+
+
 def test_the_end_of_the_lifespan_ends_the_connections_after_the_applications_own(own_redis: EmbeddedRedis) -> None:
     insend = AsyncInSend(app_key="k", domain="example.com", redis_url=own_redis.url, enqueue_timeout_ms=10_000)
     receipts: list[str] = []

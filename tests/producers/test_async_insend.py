@@ -78,7 +78,7 @@ def test_every_public_call_of_the_one_is_there_in_the_other() -> None:
         members = inspect.getmembers(kind, inspect.isfunction)
         return {name: str(inspect.signature(call)) for name, call in members if not name.startswith("_")}
 
-    only_sync, only_async = {"close", "prepare", "take", "on_commit"}, {"aclose", "take"}
+    only_sync, only_async = {"close", "prepare", "take"}, {"aclose", "take"}
     assert {name: said for name, said in calls(InSend).items() if name not in only_sync} == {
         name: said for name, said in calls(AsyncInSend).items() if name not in only_async
     }

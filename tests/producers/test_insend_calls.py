@@ -165,6 +165,17 @@ def test_the_javascript_call_knows_only_events(insend: InSend, kept: Kept) -> No
         insend("identify", "mailto", {})
 
 
+@pytest.mark.parametrize("call", [("identify", "mailto", {}), ("event", "mailto", {"email": "a@example.com"}, {}, {})])
+def test_a_javascript_call_of_another_form_is_a_bad_event_as_any_other(
+    redis_url: str, namespace: str, call: tuple[Any, ...], outbox: Outbox
+) -> None:
+    with InSend(**ACCOUNT, redis_url=redis_url, namespace=namespace, invalid="bury") as insend:
+        assert insend(*call).where == "invalid"
+    with InSend(**ACCOUNT, redis_url=redis_url) as insend, pytest.raises(InvalidEvent, match=r'insend\("event", TYPE'):
+        insend(*call)
+    assert ledger(outbox) == {"accepted": 1, "dead": 1}
+
+
 def test_the_javascript_call_without_properties_is_an_event_without_any(insend: InSend, kept: Kept) -> None:
     insend("event", "link", visitor_uid="42")
     assert json.loads(kept("v/42")[0].payload)["properties"] == {}
