@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.keys import APP_KEY
 
+MOST = 1_000_000_000  # of any number: 31 years, if it is seconds; beyond it servers and libraries overflow
 _PREFIX = "INSEND_"
 
 
@@ -85,7 +86,12 @@ class Settings:
     unreachable_seconds: float = _setting(86_400.0, "... and this long since acceptance (both).", least=0)
     server_error_attempts: int = _setting(10, "Any other 5xx: give up after this many attempts", least=1)
     server_error_seconds: float = _setting(3_600.0, "... and this long since acceptance (both).", least=0)
-    rejected_attempts: int = _setting(5, "Any other answer: give up after this many attempts.", least=1)
+    rejected_attempts: int = _setting(
+        5,
+        "Any other answer: give up after this many attempts; on 401, 403 and 404 not before INSEND_OUTAGE_CALM_SECONDS "
+        "since the first.",
+        least=1,
+    )
     abandoned_starts: int = _setting(
         5, "An event whose worker died this often while it was being sent is buried.", least=1
     )
@@ -197,8 +203,8 @@ def _parse_number(setting: Field[Any], text: str) -> float:
         whole = "a whole number" if number is int else "a number"
         raise ValueError(f"must be {whole}, not {text!r}") from None
     least = setting.metadata["least"]
-    if not least <= value < float("inf"):
-        raise ValueError(f"must be at least {least:g}, not {text}")
+    if not least <= value <= MOST:
+        raise ValueError(f"must be at least {least:g} and at most {MOST:,}, not {text}")
     return value
 
 

@@ -15,11 +15,11 @@ if once_key ~= '' then
     return {'DUPLICATE', first}
   end
 end
+if once_key ~= '' then
+  redis.call('SET', once, id, 'PX', once_ms) -- first: a time that is none must not leave half an event behind
+end
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 redis.call('HINCRBY', ledger, 'waiting', 1)
-if once_key ~= '' then
-  redis.call('SET', once, id, 'PX', once_ms)
-end
 local record = struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, #guest_uid) .. guest_uid .. payload
 join(lane, app, record)
 beat('accepted')

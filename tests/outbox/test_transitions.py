@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from lanes import (
     ALICE,
     BOB,
@@ -24,6 +25,7 @@ from lanes import (
 from waiting import wait_until
 
 from insend_relay.outbox import record
+from insend_relay.outbox.errors import OutboxRefused
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
@@ -223,3 +225,9 @@ def test_a_lane_that_is_scheduled_but_empty_is_healed(outbox: Outbox) -> None:
     assert claim(outbox) == []
     assert due_in(outbox) is None
     assert outbox.read("HGETALL", outbox.keys.lease) == {}
+
+
+def test_an_idempotency_key_that_cannot_be_remembered_leaves_nothing_behind(outbox: Outbox) -> None:
+    with pytest.raises(OutboxRefused, match="refused the command"):
+        put(outbox, idempotency_key="order-1", idempotency_seconds=-1)
+    assert snapshot(outbox) == {}
