@@ -40,20 +40,30 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -
         timeout_seconds: For connecting, and for each answer.
         connections: The most that it opens at once.
     """
+    over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
-            socket_keepalive=True,
             max_connections=connections,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
             health_check_interval=0,
             client_name="insend-relay",
+            **over_tcp,
         )
-    except ValueError as error:
-        raise SettingsError([f"INSEND_REDIS_URL: {error}"]) from None
+        client.connection_pool.make_connection()  # not opened: an option that there is not is found here
+    except (TypeError, ValueError, theirs.RedisError):
+        raise no_address() from None
+    return client
+
+
+def no_address() -> SettingsError:
+    """INSEND_REDIS_URL leads nowhere. Not in redis-py's own words: they may quote a piece of the password."""
+    return SettingsError(
+        ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
+    )
 
 
 @contextmanager

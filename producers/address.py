@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import redis
 from redis.backoff import NoBackoff
 
-from insend_relay.outbox.errors import OutboxUnreachable, SettingsError
+from insend_relay.outbox.connection import no_address
+from insend_relay.outbox.errors import OutboxUnreachable
 
 CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; no call ever waits for these
 DOUBT_SECONDS = 0.005  # what a call waits for a connection after a late answer: a Redis in order needs 1 to 3 ms for it
@@ -46,10 +47,7 @@ class Address:
             }
             self.connection()
         except (TypeError, ValueError, redis.RedisError):
-            # Not the error's own text: it may quote a piece of the password.
-            raise SettingsError(
-                ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
-            ) from None
+            raise no_address() from None
 
     def __str__(self) -> str:
         if "path" in self._options:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,9 @@ def worker_arguments(settings: Settings, extra: Sequence[str] = ()) -> list[str]
 
 def _celery_url(url: str) -> str:
     """Celery's spelling of an address."""
-    return url.replace("unix://", "redis+socket://", 1) if url.startswith("unix://") else url
+    if not url.startswith("unix://"):
+        return url
+    return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix://", "redis+socket://", 1))
 
 
 def _quiet(**_: Any) -> None:

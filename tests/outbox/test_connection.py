@@ -97,10 +97,19 @@ def test_what_is_no_error_of_the_client_passes_unchanged() -> None:
         raise KeyError("ours to find")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense", "redis://127.0.0.1:port"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense", "redis://127.0.0.1:port", "redis://h/0?foo=bar"])
 def test_an_address_that_is_none_is_a_setting_to_mend(url: str) -> None:
     with pytest.raises(SettingsError, match="INSEND_REDIS_URL"):
         connect(url)
+
+
+def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with (
+        EmbeddedRedis(tmp_path, server="redis", config={"unixsocket": path}),
+        connect(f"unix://{path}") as client,
+    ):
+        assert Outbox(client).apps() == []
 
 
 def test_a_redis_that_is_not_there_is_unreachable() -> None:

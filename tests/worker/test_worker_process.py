@@ -256,6 +256,20 @@ def test_a_worker_that_starts_before_redis_waits_for_it(
     assert len(sandbox.received) == 1
 
 
+def test_a_unix_socket_will_do(tmp_path: Path, start_worker: StartWorker, sandbox: Sandbox) -> None:
+    path = tmp_path / "s"
+    server = EmbeddedRedis(tmp_path / "redis", server="redis", config={"unixsocket": str(path), "databases": "3"})
+    with server, connect(f"unix://{path}?db=2") as client:
+        worker = start_worker(redis_url=f"unix://{path}?db=2", namespace="insend")
+        outbox = Outbox(client)
+        outbox.append(Lane(APP, "v", "1"), new_id(), payload("1", 1))
+        drained(outbox)
+        worker.signal(signal.SIGTERM, group=False)
+        assert worker.process.wait(60) == 0
+        assert set(client.info("keyspace")) == {"db2"}
+    assert len(sandbox.received) == 1
+
+
 def test_redis_restarting_under_load_loses_nothing_and_keeps_the_order(
     tmp_path: Path, start_worker: StartWorker, sandbox: Sandbox
 ) -> None:
