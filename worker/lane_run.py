@@ -136,8 +136,12 @@ class LaneRun:
 
     def _count(self, claim: Claim, event: Record, outcome: Outcome, tried: Tried, *, if_open: bool) -> None:
         """An attempt that counts: tenacity says whether to try again."""
-        age_seconds = (self._now_ms() - event.accepted_at_ms) / 1000
-        decision = self._shop.policy.decide(outcome, attempts=tried.attempts, age_seconds=age_seconds)
+        decision = self._shop.policy.decide(
+            outcome,
+            attempts=tried.attempts,
+            age_seconds=(tried.last_at_ms - event.accepted_at_ms) / 1000,
+            tried_seconds=(tried.last_at_ms - tried.first_at_ms) / 1000,
+        )
         if isinstance(decision, Dead):
             self._bury(claim, outcome, decision.reason, attempts=tried.attempts, if_open=if_open)
         else:

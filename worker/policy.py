@@ -71,7 +71,7 @@ class wait_jittered(wait_base):  # noqa: N801 - named as tenacity names its wait
 
 
 class Policy:
-    """The three policies of the settings, one for each kind of failure.
+    """The four policies of the settings, one for each kind of failure.
 
     Args:
         settings: The numbers.
@@ -87,22 +87,28 @@ class Policy:
             stop_after_attempt(settings.server_error_attempts), stop_after_delay(settings.server_error_seconds)
         )
         rejected = stop_after_attempt(settings.rejected_attempts)
+        # A key that turns wrong right after a 200 is the tracker's trouble, not the event's: the guard, which is calm
+        # then, has to have had the time to see it.
+        closed = stop_all(rejected, stop_after_delay(settings.outage_calm_seconds))
         self.policies = (
             Retrying(retry=_failed_as("unreachable"), stop=unreachable, wait=wait),
             Retrying(retry=_failed_as("server"), stop=server, wait=wait),
-            Retrying(retry=_failed_as("rejected", "closed"), stop=rejected, wait=wait),
+            Retrying(retry=_failed_as("rejected"), stop=rejected, wait=wait),
+            Retrying(retry=_failed_as("closed"), stop=closed, wait=wait),
         )
 
-    def decide(self, outcome: Outcome, *, attempts: int, age_seconds: float) -> Retry | Dead:
+    def decide(self, outcome: Outcome, *, attempts: int, age_seconds: float, tried_seconds: float) -> Retry | Dead:
         """What follows from a failed attempt that counts.
 
         Args:
             outcome: How it ended.
             attempts: How many there were, this one included.
             age_seconds: How long ago the event was accepted.
+            tried_seconds: How long ago it was first tried.
         """
+        since = tried_seconds if outcome.failure == "closed" else age_seconds
         for policy in self.policies:
-            state = _state(policy, NotDelivered(outcome), attempts, age_seconds)
+            state = _state(policy, NotDelivered(outcome), attempts, since)
             if policy.retry(state) and not policy.stop(state):
                 return Retry(policy.wait(state))
         return Dead(outcome.reason)
@@ -124,10 +130,10 @@ def _failed_as(*failures: Failure) -> retry_if_exception:
     return retry_if_exception(lambda error: isinstance(error, NotDelivered) and error.outcome.failure in failures)
 
 
-def _state(policy: Retrying, error: NotDelivered, attempts: int, age_seconds: float) -> RetryCallState:
+def _state(policy: Retrying, error: NotDelivered, attempts: int, seconds: float) -> RetryCallState:
     """The state in which tenacity would be, had it tried all the time in this process."""
     state = RetryCallState(retry_object=policy, fn=None, args=(), kwargs={})
     state.attempt_number = attempts
     state.set_exception((type(error), error, None))
-    state.start_time = time.monotonic() - age_seconds
+    state.start_time = time.monotonic() - seconds
     return state

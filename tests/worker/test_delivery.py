@@ -176,6 +176,20 @@ def test_with_a_wrong_key_nothing_becomes_a_dead_letter(
     assert books["delivered"] == 50
 
 
+def test_nor_with_a_key_that_turns_wrong_right_after_a_200(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    with delivering(rejected_attempts=1, outage_calm_seconds=0.5, outage_first_seconds=0.01, outage_max_seconds=0.02):
+        append("1", 1)
+        drained(outbox)
+        sandbox.misbehave(status=403)
+        append("1", 2)
+        wait_until(lambda: outbox.read("HEXISTS", outbox.keys.outage(APP), "since"))
+        assert letters(outbox) == []
+        sandbox.behave()
+        assert drained(outbox)["delivered"] == 2
+
+
 def test_a_poisoned_visitor_and_a_poisoned_event_type_never_stop_the_others(
     append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
 ) -> None:

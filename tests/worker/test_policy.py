@@ -24,33 +24,43 @@ def policy() -> Policy:
 
 @pytest.mark.parametrize("outcome", [REFUSED, TIMED_OUT, *(answered(s) for s in (408, 425, 429, 502, 503, 504))])
 def test_an_unreachable_tracker_is_given_up_after_ten_attempts_and_a_day(policy: Policy, outcome: Outcome) -> None:
-    assert isinstance(policy.decide(outcome, attempts=500, age_seconds=DAY - 1), Retry)
-    assert isinstance(policy.decide(outcome, attempts=9, age_seconds=7 * DAY), Retry)
-    assert policy.decide(outcome, attempts=10, age_seconds=DAY + 1) == Dead(outcome.reason)
+    assert isinstance(policy.decide(outcome, attempts=500, age_seconds=DAY - 1, tried_seconds=0), Retry)
+    assert isinstance(policy.decide(outcome, attempts=9, age_seconds=7 * DAY, tried_seconds=0), Retry)
+    assert policy.decide(outcome, attempts=10, age_seconds=DAY + 1, tried_seconds=0) == Dead(outcome.reason)
 
 
 @pytest.mark.parametrize("status", [500, 501, 505, 520, 599])
 def test_another_server_error_is_given_up_after_ten_attempts_and_an_hour(policy: Policy, status: int) -> None:
-    assert isinstance(policy.decide(answered(status), attempts=10, age_seconds=HOUR - 1), Retry)
-    assert isinstance(policy.decide(answered(status), attempts=9, age_seconds=2 * HOUR), Retry)
-    assert policy.decide(answered(status), attempts=10, age_seconds=HOUR + 1) == Dead(str(status))
+    assert isinstance(policy.decide(answered(status), attempts=10, age_seconds=HOUR - 1, tried_seconds=0), Retry)
+    assert isinstance(policy.decide(answered(status), attempts=9, age_seconds=2 * HOUR, tried_seconds=0), Retry)
+    assert policy.decide(answered(status), attempts=10, age_seconds=HOUR + 1, tried_seconds=0) == Dead(str(status))
 
 
-@pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 400, 401, 403, 404, 410, 422])
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_closed_door_is_given_up_after_five_attempts_and_the_guards_calm(policy: Policy, status: int) -> None:
+    def decide(attempts: int, tried_seconds: float) -> Retry | Dead:
+        return policy.decide(answered(status), attempts=attempts, age_seconds=7 * DAY, tried_seconds=tried_seconds)
+
+    assert isinstance(decide(4, tried_seconds=DAY), Retry)
+    assert isinstance(decide(50, tried_seconds=59), Retry)
+    assert decide(5, tried_seconds=61) == Dead(str(status))
+
+
+@pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 400, 410, 422])
 def test_any_other_answer_is_given_up_after_five_attempts(policy: Policy, status: int) -> None:
-    assert isinstance(policy.decide(answered(status), attempts=4, age_seconds=7 * DAY), Retry)
-    assert policy.decide(answered(status), attempts=5, age_seconds=0) == Dead(str(status))
+    assert isinstance(policy.decide(answered(status), attempts=4, age_seconds=7 * DAY, tried_seconds=0), Retry)
+    assert policy.decide(answered(status), attempts=5, age_seconds=0, tried_seconds=0) == Dead(str(status))
 
 
 def test_the_waits_double_from_a_second_to_five_minutes(policy: Policy) -> None:
-    decisions = [policy.decide(answered(500), attempts=n, age_seconds=0) for n in range(1, 12)]
+    decisions = [policy.decide(answered(500), attempts=n, age_seconds=0, tried_seconds=0) for n in range(1, 12)]
     waits = [decision.delay_seconds for decision in decisions if isinstance(decision, Retry)]
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
 def test_jitter_only_ever_lengthens_a_wait_and_by_its_share_at_most() -> None:
     policy = Policy(Settings(retry_jitter=0.25))
-    waits = {policy.decide(answered(500), attempts=4, age_seconds=0) for _ in range(200)}
+    waits = {policy.decide(answered(500), attempts=4, age_seconds=0, tried_seconds=0) for _ in range(200)}
     seconds = [wait.delay_seconds for wait in waits if isinstance(wait, Retry)]
     assert len(seconds) > 100
     assert all(8 <= wait <= 10 for wait in seconds)
@@ -58,8 +68,8 @@ def test_jitter_only_ever_lengthens_a_wait_and_by_its_share_at_most() -> None:
 
 def test_the_numbers_are_settings() -> None:
     policy = Policy(Settings(rejected_attempts=2, retry_first_seconds=7, retry_jitter=0))
-    assert policy.decide(answered(400), attempts=1, age_seconds=0) == Retry(7)
-    assert policy.decide(answered(400), attempts=2, age_seconds=0) == Dead("400")
+    assert policy.decide(answered(400), attempts=1, age_seconds=0, tried_seconds=0) == Retry(7)
+    assert policy.decide(answered(400), attempts=2, age_seconds=0, tried_seconds=0) == Dead("400")
 
 
 @pytest.mark.parametrize(
