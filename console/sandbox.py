@@ -142,9 +142,16 @@ class Sandbox:
         self._misbehave(options)
 
     def behave(self) -> None:
-        """Do as the contract says again, and listen again."""
+        """Do as the contract says again, and listen again.
+
+        Raises:
+            CannotListen: Somebody else has taken the port while this refused.
+        """
         self._tracker.behave()
-        self._door.open()
+        try:
+            self._door.open()
+        except OSError as error:
+            raise CannotListen(f"cannot listen on port {self.port} again: {error}. {_remedy(error)}") from error
 
     def clear(self) -> None:
         """Forget what was received; what it was told stays."""

@@ -6,13 +6,16 @@ also from one that is answering a request.
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import threading
 import time
 
 from insend_relay.console.sandbox_http import Respond, Server
 
 _LOOK_SECONDS = 0.05  # how soon the keeper sees that it is to stop listening
+_PATIENCE_SECONDS = 10.0  # how long ``open`` waits for a port that somebody else has taken meanwhile
 
 
 class Door:
@@ -33,7 +36,9 @@ class Door:
         self._respond = respond
         self._numbers = itertools.count(1)
         first = self._bind()
-        first.start_listening()
+        if not first.start_listening():
+            first.server_close()
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         self.port = first.server_address[1]
         self._server: Server | None = first
         self._changed = threading.Condition()
@@ -59,11 +64,12 @@ class Door:
                 self._changed.wait_for(lambda: self._server is not server)
 
     def open(self) -> None:
-        """Listen again, beginning before this returns."""
+        """Listen again, beginning before this returns; OSError while somebody else listens there."""
         with self._changed:
             self._shut_until = 0.0
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._server is not None or self._closed.is_set())
+            if not self._changed.wait_for(lambda: self._server is not None or self._closed.is_set(), _PATIENCE_SECONDS):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     def close(self) -> None:
         """Stop for good."""
@@ -97,6 +103,10 @@ class Door:
                 if self._closed.is_set():
                     successor.server_close()
                     return
-                successor.start_listening()
+                while not (listens := successor.start_listening()) and not self._closed.is_set():
+                    self._changed.wait(_LOOK_SECONDS)  # somebody else listens: SO_REUSEADDR lets two bind a port
+                if not listens:
+                    successor.server_close()
+                    return
                 self._server = server = successor
                 self._changed.notify_all()

@@ -88,13 +88,15 @@ class Server(socketserver.ThreadingTCPServer):
             self.server_close()
             raise
 
-    def start_listening(self) -> None:
-        """From here on connections are taken."""
+    def start_listening(self) -> bool:
+        """From here on connections are taken; False when somebody else listens on this port."""
         try:
             self.server_activate()
-        except BaseException:
-            self.server_close()
-            raise
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
 
     def get_request(self) -> tuple[socket.socket, int]:
         """Take a connection, with its number in place of the address, which nobody asks for."""

@@ -318,6 +318,21 @@ def test_while_it_refuses_nobody_else_gets_its_port_to_listen_on(sandbox: Sandbo
         other.bind(("127.0.0.1", sandbox.port))
 
 
+def test_a_port_that_somebody_else_listens_on_meanwhile_is_waited_for(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.console.sandbox_door._PATIENCE_SECONDS", 0.1)
+    sandbox.misbehave(refuse_for=3600)
+    with closing(socket.socket()) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", sandbox.port))
+        other.listen()
+        with pytest.raises(CannotListen, match="in use"):
+            sandbox.behave()
+    wait_until(lambda: not is_refused(sandbox))
+    sandbox.behave()
+
+
 def test_a_sandbox_that_refuses_can_be_left() -> None:
     with Sandbox() as sandbox:
         sandbox.misbehave(refuse_for=float("inf"))
