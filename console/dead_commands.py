@@ -141,17 +141,19 @@ def export(wanted: Wanted, file: str, *, show_personal: bool) -> None:
         if not count_first(letters, meant, console):
             return
         if file == "-":
-            written = _write(letters.scan(meant), sys.stdout.buffer)
+            # A terminal obeys control characters, and a letter may hold any.
+            written = _write(letters.scan(meant), sys.stdout.buffer, ascii_only=sys.stdout.isatty())
         else:
             written = _write_file(letters.scan(meant), Path(file))
     where = "to stdout" if file == "-" else f"to {file}, which only you can read"
     console.print(plain(f"{counted(written, 'letter')} written {where}"))
 
 
-def _write(letters: Iterable[Letter], out: BinaryIO) -> int:
+def _write(letters: Iterable[Letter], out: BinaryIO, *, ascii_only: bool = False) -> int:
     count = 0
     for letter in letters:
-        out.write(json.dumps(letter.as_dict(), ensure_ascii=False).encode(errors="replace") + b"\n")
+        text = json.dumps(letter.as_dict(), ensure_ascii=ascii_only)
+        out.write(text.replace("\x7f", "\\u007f").encode(errors="replace") + b"\n")
         count += 1
     out.flush()
     return count

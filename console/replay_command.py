@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from insend_relay.console.opening import open_outbox
 from insend_relay.console.terminal import agreed, counted, json_option, plain, print_json, screen, yes_option
 from insend_relay.outbox import replay as runs
 from insend_relay.outbox.dead import DeadLetters
-from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.settings import MOST, Settings
 from insend_relay.outbox.status import read_clock
 from insend_relay.outbox.store import Outbox
 
@@ -28,16 +29,27 @@ _PATIENCE_SECONDS = 30.0  # without any progress: then the last events wait for 
 _LOOK_SECONDS = 0.2
 
 
+def _a_number(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # which is neither too small nor too large
+        raise click.BadParameter("nan is no pace")
+    return value
+
+
 @click.command(epilog="Example: insend replay --type purchase --since 2h")
 @filter_options
 @yes_option
-@click.option("--rate", type=click.FloatRange(min=0.01), help="Events per second; INSEND_REPLAY_PER_SECOND otherwise.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.01, max=MOST),
+    callback=_a_number,
+    help="Events per second; INSEND_REPLAY_PER_SECOND otherwise.",
+)
 @click.option("--run", "run_id", metavar="ID", help="Go on with a replay that was stopped.")
 @json_option
 def replay(wanted: Wanted, run_id: str | None, rate: float | None, *, yes: bool, as_json: bool) -> None:
     """Send dead letters again, in the order of acceptance and one event of a visitor at a time.
 
-    Ctrl-C stops it cleanly. Exit code 1 when an event came back as a dead letter.
+    Ctrl-C and SIGTERM stop it cleanly. Exit code 1 when an event came back as a dead letter.
     """
     if run_id and wanted != Wanted():
         raise click.UsageError("--run goes on with the filters that the replay was started with: leave them out")
@@ -47,7 +59,7 @@ def replay(wanted: Wanted, run_id: str | None, rate: float | None, *, yes: bool,
         run = _resume(outbox, run_id, console) if run_id else _start(outbox, wanted, console, yes=yes)
         if run is None:
             return
-        with _ctrl_c() as stopped:
+        with _stopped_by_signal() as stopped:
             progress = _send(run, rate or settings.replay_per_second, stopped, console)
             if progress.finished:
                 with console.status(f"Waiting for the last {progress.outstanding:,} to be answered"):
@@ -131,17 +143,21 @@ def _summarise(run: runs.Replay, progress: runs.Progress, console: Console) -> N
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into an answer to "stopped?"; a second one interrupts at once, as usual."""
+def _stopped_by_signal() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into an answer to "stopped?"; a second one ends the process, as usual."""
     stopped = False
 
     def stop(*_: Any) -> None:
         nonlocal stopped
         stopped = True
-        signal.signal(signal.SIGINT, before)
+        as_before()
 
-    before = signal.signal(signal.SIGINT, stop)
+    def as_before() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        as_before()

@@ -111,6 +111,8 @@ def read_object(text: str | bytes) -> dict[str, Any]:
         raise ValueError("not UTF-8") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ArithmeticError:  # Decimal's own limit: 1e999999999999999999999
+        raise ValueError("a number has an exponent that is out of all bounds") from None
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")  # noqa: TRY004 - the text's fault, not our caller's
     return value

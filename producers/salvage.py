@@ -1,7 +1,7 @@
 """Writing down an event that breaks the rules, as well as JSON can, for the dead letters.
 
-What has a JSON form is kept as it is, so that a letter whose only fault is an unknown field may still be replayed; what
-has none is named by its type. Never fails, and never writes much more than an event may have.
+What has a JSON form is kept as it is, so that a person sees what the application gave; what has none is named by its
+type. Never fails, and never writes much more than an event may have.
 """
 
 from __future__ import annotations

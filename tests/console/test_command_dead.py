@@ -274,6 +274,14 @@ def test_export_to_a_folder_that_is_not_there_is_a_usage_error(
     assert "No such file or directory" in result.stderr
 
 
+def test_an_export_to_a_terminal_writes_no_control_characters(insend: CommandLine, outbox: Outbox) -> None:
+    letter(outbox, payload=event(name="a\x7fb\x9bc"))
+    with insend.terminal("dead", "export", "-", "--show-personal") as terminal:
+        assert terminal.ended() == 0
+    assert "\\u007f" in terminal.shown
+    assert not {"\x7f", "\x9b"} & set(terminal.shown)
+
+
 def test_export_to_stdout_only_with_show_personal(insend: CommandLine, outbox: Outbox) -> None:
     dead = letter(outbox, payload=PERSONAL)
     refused = insend("dead", "export", "-")

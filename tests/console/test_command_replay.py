@@ -82,13 +82,16 @@ def test_invalid_events_are_skipped_and_counted(insend: CommandLine, outbox: Out
         assert "skipped: they are invalid" in insend("replay", "--yes").stdout
 
 
-def test_ctrl_c_stops_it_and_the_named_run_goes_on(insend: CommandLine, outbox: Outbox, redis_url: str) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_sigterm_stops_it_and_the_named_run_goes_on(
+    insend: CommandLine, outbox: Outbox, redis_url: str, how: signal.Signals
+) -> None:
     visitors = [Lane("shop", "v", f"visitor-{number}") for number in range(5)]
     for visitor in visitors:
         letter(outbox, visitor)
     with insend.started("replay", "--yes", "--rate", "0.05") as process:
         wait_until(lambda: DeadLetters(outbox).count() == 4)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         said, complaints = process.communicate(timeout=120)
     assert process.returncode == 130
     assert complaints == ""
@@ -128,4 +131,5 @@ def test_a_run_that_is_not_there_and_filters_beside_a_run_are_usage_errors(insen
     both = insend("replay", "--run", "none", "--type", "purchase")
     assert both.exit_code == 2
     assert "leave them out" in both.stderr
-    assert insend("replay", "--rate", "0").exit_code == 2
+    for pace in ("0", "nan", "inf"):
+        assert insend("replay", "--rate", pace).exit_code == 2

@@ -75,6 +75,7 @@ def test_properties_come_from_a_file_or_from_stdin(insend: CommandLine, outbox: 
     ("given", "complaint"),
     [
         ("{", "not JSON"),
+        ('{"a": 1e999999999999999999999}', "out of all bounds"),
         ("[1]", "must be a JSON object"),
         ('{"key": NaN}', "NaN is no JSON number"),
         ("@/nowhere/at-all.json", "No such file"),
