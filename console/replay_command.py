@@ -45,19 +45,27 @@ def _a_number(_: click.Context, __: click.Parameter, value: float | None) -> flo
     help="Events per second; INSEND_REPLAY_PER_SECOND otherwise.",
 )
 @click.option("--run", "run_id", metavar="ID", help="Go on with a replay that was stopped.")
+@click.option("--background", is_flag=True, help="Let the workers do it, at INSEND_REPLAY_PER_SECOND, and return.")
 @json_option
-def replay(wanted: Wanted, run_id: str | None, rate: float | None, *, yes: bool, as_json: bool) -> None:
+def replay(
+    wanted: Wanted, run_id: str | None, rate: float | None, *, yes: bool, background: bool, as_json: bool
+) -> None:
     """Send dead letters again, in the order of acceptance and one event of a visitor at a time.
 
     Ctrl-C and SIGTERM stop it cleanly. Exit code 1 when an event came back as a dead letter.
     """
     if run_id and wanted != Wanted():
         raise click.UsageError("--run goes on with the filters that the replay was started with: leave them out")
+    if background and rate:
+        raise click.UsageError("--background goes at the pace of the workers' INSEND_REPLAY_PER_SECOND")
     settings = Settings.from_env()
     console = screen(stderr=as_json)
     with open_outbox(settings) as outbox:
         run = _resume(outbox, run_id, console) if run_id else _start(outbox, wanted, console, yes=yes)
         if run is None:
+            return
+        if background:
+            _hand_over(run, console, as_json=as_json)
             return
         with _stopped_by_signal() as stopped:
             progress = _send(run, rate or settings.replay_per_second, stopped, console)
@@ -75,6 +83,7 @@ def replay(wanted: Wanted, run_id: str | None, rate: float | None, *, yes: bool,
 
 def _resume(outbox: Outbox, run_id: str, console: Console) -> runs.Replay:
     run = runs.Replay.resume(outbox, run_id)
+    run.take_back()
     done = run.progress()
     console.print(f"Going on with {run.id}: {done.replayed:,} of {counted(run.total, 'letter')} went before")
     return run
@@ -93,6 +102,13 @@ def _start(outbox: Outbox, wanted: Wanted, console: Console, *, yes: bool) -> ru
     run = runs.Replay.start(outbox, meant)
     console.print(f"Replay {run.id}")
     return run
+
+
+def _hand_over(run: runs.Replay, console: Console, *, as_json: bool) -> None:
+    run.hand_over()
+    console.print(f"The workers go on with it; `insend replay --run {run.id}` takes it back and shows how far it is.")
+    if as_json:
+        print_json({"run": run.id, **asdict(run.progress())})
 
 
 def _send(run: runs.Replay, rate: float, stopped: Callable[[], bool], console: Console) -> runs.Progress:

@@ -71,8 +71,9 @@ class Keys:
         self.dead_index = prefix + "dead:index"
         self.dead_groups = prefix + "dead:groups"
         self.replaying = prefix + "replaying"
+        self.replays = prefix + "replays"
         fixed = (self.apps, self.ledger, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
-        self._fixed = frozenset((*fixed, self.dead, self.dead_index, self.dead_groups, self.replaying))
+        self._fixed = frozenset((*fixed, self.dead, self.dead_index, self.dead_groups, self.replaying, self.replays))
 
     def due(self, app: str) -> str:
         """The app's schedule: lane -> ms from which it may be claimed."""

@@ -21,11 +21,13 @@ from itertools import islice
 from insend_relay.outbox.dead import ALL, INVALID, DeadLetters, Filter, Letter
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.status import read_clock, read_paused
 from insend_relay.outbox.store import Outbox
 
 KEPT_SECONDS = 30 * 86_400  # how long a run's counts can be looked up, and the run gone on with
+PATIENCE_MS = 60_000  # after so long without a turn a run's message is lost; a busy pool may keep one for 40 s
 LEAST_UNDER_WAY = 10
 WARNED_OF = 10_000  # warnings() reads this many letters at most
 PROGRESS_EVERY_SECONDS = 0.25
@@ -91,6 +93,7 @@ class Replay:
         self.filter = filter
         self.total = total
         self._outbox = outbox
+        self._scripts = Scripts(outbox.redis, outbox.keys)
         self._key = outbox.keys.replay(id)
         self._meant = _died_until(filter, started_ms)
 
@@ -161,9 +164,29 @@ class Replay:
         )
         finished = passes.go(int(self._outbox.read("HGET", self._key, "reached") or 0))
         self._outbox.read("HSET", self._key, "reached", passes.reached)
+        if finished:
+            self._outbox.read("ZREM", self._outbox.keys.replays, self.id)
         last = replace(self.progress(), finished=finished, paused=tuple(passes.held))
         progress(last)
         return last
+
+    def hand_over(self) -> None:
+        """Let the workers go on with it: one of their pumps sends its message within a second."""
+        self._outbox.read("ZADD", self._outbox.keys.replays, 0, self.id)
+
+    def take_back(self) -> None:
+        """Let the workers go on with it no more."""
+        self.take_turn(0)
+        self._outbox.read("ZREM", self._outbox.keys.replays, self.id)
+
+    def take_turn(self, turn: int) -> int | None:
+        """For a worker: the turn that the run's next message has to name; None when this one's is over.
+
+        Args:
+            turn: What the message named; 0 is anybody's.
+        """
+        status, *following = self._scripts.run("take_turn", run=self.id, turn=turn, patience_ms=PATIENCE_MS)
+        return int(following[0]) if status == b"TAKEN" else None
 
     def progress(self) -> Progress:
         """The counts as they are now."""
@@ -175,6 +198,19 @@ class Replay:
     def settled(self) -> bool:
         """Whether every event that this run sent back has been delivered or is dead again."""
         return self.progress().outstanding == 0
+
+
+def overdue(outbox: Outbox) -> tuple[str, int] | None:
+    """For a pump: a run that was handed over and that no message leads on, and its next turn; None without one."""
+    for run_id, from_ms in pairs(outbox.read("ZRANGE", outbox.keys.replays, 0, 0, "WITHSCORES")):
+        if float(from_ms) <= read_clock(outbox):
+            try:
+                turn = Replay.resume(outbox, run_id.decode()).take_turn(0)
+            except NotFound:
+                outbox.read("ZREM", outbox.keys.replays, run_id)
+            else:
+                return (run_id.decode(), turn) if turn else None
+    return None
 
 
 def replay(

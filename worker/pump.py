@@ -11,21 +11,25 @@ hung: the pump says so and ends the process, for its supervisor to start it anew
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from celery import bootsteps
 from celery.worker import state
 
 from insend_relay.outbox.errors import NewerLayout, OutboxError
+from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
 
 logger = logging.getLogger(__name__)
 
 WAKE_SECONDS = 1.0
 BUSY_SECONDS = 0.02
+REPLAYS_SECONDS = 1.0  # between two looks for a replay that nobody goes on with
 HUNG_SECONDS = 60.0
 ITSELF_SECONDS = 2.0  # how long it delivers itself before it looks around
 BROKER_SECONDS = 30.0  # how long it does without a broker that was away
@@ -48,6 +52,7 @@ class Pump(threading.Thread):
         self._layout_known = False
         self._broker_from = 0.0
         self._watch_from = 0.0
+        self._replays_from = 0.0
         self._unclaimed_since: float | None = None
 
     def run(self) -> None:
@@ -55,6 +60,7 @@ class Pump(threading.Thread):
         while not self._process.stop.asked:
             try:
                 self._check_layout()
+                self._replays()
                 self._once()
                 self._say_back()
             except NewerLayout as error:
@@ -88,6 +94,15 @@ class Pump(threading.Thread):
         if publish:
             self._publish()
 
+    def _replays(self) -> None:
+        """See to it that a replay goes on whose message was lost, or that was just handed over."""
+        if time.monotonic() < max(self._replays_from, self._broker_from):
+            return
+        self._replays_from = time.monotonic() + REPLAYS_SECONDS
+        if run := overdue(self._process.outbox):
+            with self._without_broker():
+                self._process.publish_replay(*run)
+
     def _busy(self) -> bool:
         """Whether every slot of the pool is taken, or a delivery runs in this very process."""
         return len(state.reserved_requests) >= self._slots or self._process.delivery.running
@@ -108,14 +123,19 @@ class Pump(threading.Thread):
 
     def _publish(self) -> None:
         if time.monotonic() >= self._broker_from:
-            try:
+            with self._without_broker():
                 self._process.publish()
-            except Exception as error:  # noqa: BLE001 - whatever a broker's library may raise
-                logger.warning("the broker takes no hint (%s): delivering without it", type(error).__name__)
-                self._broker_from = time.monotonic() + BROKER_SECONDS
-            else:
                 return
         self._process.delivery.run(ITSELF_SECONDS)
+
+    @contextlib.contextmanager
+    def _without_broker(self) -> Iterator[None]:
+        """A message that cannot be published is not needed, or will be sent again."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever a broker's library may raise
+            logger.warning("the broker takes no message (%s): delivering without it", type(error).__name__)
+            self._broker_from = time.monotonic() + BROKER_SECONDS
 
     def _leave(self, why: str) -> None:
         """End the worker; if it hangs, ``Runtime.stop`` sees to it."""

@@ -54,6 +54,10 @@ class Process:
         """Publish one hint; only the pump does. Raises what the broker's library raises."""
         self._app.send_task("worker.deliver", retry=False)
 
+    def publish_replay(self, run_id: str, turn: int) -> None:
+        """Publish the message that leads a replay run on; raises as ``publish`` does."""
+        self._app.send_task("worker.replay", args=[run_id, turn], retry=False)
+
 
 def _say_resumed(app: str) -> None:
     logger.warning("app %s: the tracker takes events again", app)

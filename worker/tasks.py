@@ -1,14 +1,14 @@
 """The two Celery tasks.
 
 ``worker.deliver`` carries nothing: it is a hint that lanes are due. ``worker.replay`` carries the id of a replay run,
-whose filter lies in Redis. No results, no retries of Celery's, no ETA: Redis has the schedule.
+whose filter lies in Redis, and whose turn it is. No results, no retries of Celery's, no ETA: Redis has the schedule. A
+message that is lost is sent again by a pump.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
 
 from celery import Celery
 
@@ -20,7 +20,6 @@ from insend_relay.worker.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 REPLAY_SECONDS = 0.5  # how long a replay holds its slot before it queues up again, behind live traffic
-AWAY_SECONDS = 1.0
 
 
 def register(app: Celery, runtime: Runtime, settings: Settings) -> None:
@@ -40,23 +39,26 @@ def register(app: Celery, runtime: Runtime, settings: Settings) -> None:
                     process.outbox.wake()
 
     @app.task(name="worker.replay")
-    def replay(run_id: str) -> None:
+    def replay(run_id: str, turn: int = 0) -> None:
         """Go on with a replay run for a while, then queue up again."""
         with runtime.signals_stop() as process:
             try:
-                progress = Replay.resume(process.outbox, run_id).run(
+                run = Replay.resume(process.outbox, run_id)
+                following = run.take_turn(turn)
+                if following is None:  # a newer message leads it on
+                    return
+                progress = run.run(
                     per_second=settings.replay_per_second,
                     stop=lambda: process.stop.asked,
                     budget_seconds=REPLAY_SECONDS,
                 )
-                finished = progress.finished
             except NotFound as error:
                 logger.warning("%s", error)
                 return
             except OutboxError as error:
                 logger.warning("the replay waits for the outbox: %s", error)
-                time.sleep(AWAY_SECONDS)
-                finished = False
-        if not finished:
-            process.publish()  # first: where the pool has one slot, what was replayed is delivered in between
-            replay.delay(run_id)
+                return
+        if not progress.finished:
+            with contextlib.suppress(Exception):  # whatever a broker's library may raise: a pump will see to it
+                process.publish()  # first: where the pool has one slot, what was replayed is delivered in between
+                process.publish_replay(run_id, following)

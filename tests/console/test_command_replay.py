@@ -9,6 +9,7 @@ from waiting import wait_until
 
 from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.replay import Replay, overdue
 from insend_relay.outbox.store import Claim, Outbox
 
 
@@ -49,6 +50,18 @@ def test_a_program_gets_one_json_value_on_stdout(insend: CommandLine, outbox: Ou
     with a_worker(outbox, redis_url, settle):
         found = insend.json("replay", "--yes")
     assert (found["total"], found["delivered"], found["finished"]) == (1, 1, True)
+
+
+def test_in_the_background_it_is_left_to_the_workers(insend: CommandLine, outbox: Outbox, redis_url: str) -> None:
+    letter(outbox)
+    handed = insend("replay", "--background", "--yes")
+    assert (handed.exit_code, DeadLetters(outbox).count()) == (0, 1)
+    run_id, turn = overdue(outbox) or ("", 0)
+    assert f"insend replay --run {run_id}" in handed.stdout
+    with a_worker(outbox, redis_url, settle):
+        assert "1 letter of 1 sent again: 1 delivered" in insend("replay", "--run", run_id).stdout
+    assert Replay.resume(outbox, run_id).take_turn(turn) is None
+    assert insend("replay", "--background", "--rate", "5").exit_code == 2
 
 
 @pytest.mark.usefixtures("impatient")

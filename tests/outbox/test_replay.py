@@ -13,7 +13,7 @@ from insend_relay.outbox import dead, record
 from insend_relay.outbox.dead import DeadLetters, Filter
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import KEPT_SECONDS, Pace, Progress, Replay, replay, warnings
+from insend_relay.outbox.replay import KEPT_SECONDS, Pace, Progress, Replay, overdue, replay, warnings
 from insend_relay.outbox.store import Claim, Outbox
 
 FAST = 100_000.0
@@ -266,6 +266,41 @@ def test_a_run_is_kept_for_a_month_and_holds_its_filter(outbox: Outbox) -> None:
     run.run(per_second=FAST)
     assert KEPT_SECONDS - 60 < int(outbox.read("TTL", key)) <= KEPT_SECONDS
     assert json.loads(outbox.read("HGET", key, "filter")) == {"app": "shop"}
+
+
+def test_of_a_runs_messages_only_the_newest_leads_it_on(outbox: Outbox) -> None:
+    letter(outbox)
+    run = Replay.start(outbox)
+    assert overdue(outbox) is None, "nobody was asked to go on with it"
+    run.hand_over()
+    assert overdue(outbox) == (run.id, 1)
+    assert overdue(outbox) is None, "it has been seen to"
+    assert run.take_turn(1) == 2
+    assert run.take_turn(1) is None, "the same message a second time"
+    outbox.read("ZADD", outbox.keys.replays, "XX", 1, run.id)  # as if a minute had passed
+    assert overdue(outbox) == (run.id, 3)
+    assert run.take_turn(2) is None, "the message that had been given up for lost"
+    assert run.take_turn(0) == 4, "a person's own message names no turn"
+    assert run.take_turn(4) == 5
+    run.run(per_second=FAST)
+    assert outbox.read("ZCARD", outbox.keys.replays) == 0
+
+
+def test_a_run_that_is_taken_back_is_left_alone_by_workers(outbox: Outbox) -> None:
+    run = Replay.start(outbox)
+    run.hand_over()
+    _, turn = overdue(outbox) or ("", 0)
+    run.take_back()
+    assert run.take_turn(turn) is None
+    assert overdue(outbox) is None
+
+
+def test_a_run_that_is_no_longer_kept_is_no_longer_gone_on_with(outbox: Outbox) -> None:
+    run = Replay.start(outbox)
+    run.hand_over()
+    outbox.read("DEL", outbox.keys.replay(run.id))
+    assert overdue(outbox) is None
+    assert outbox.read("EXISTS", outbox.keys.replays, outbox.keys.replay(run.id)) == 0
 
 
 def test_a_run_that_never_was_cannot_be_resumed(outbox: Outbox) -> None:

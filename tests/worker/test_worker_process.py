@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 from delivering import APP, Append, WorkerProcess, drained, ledger, payload
+from lanes import come_due
 from waiting import wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
@@ -206,6 +207,32 @@ def test_a_replay_runs_as_a_celery_task_and_queues_up_again_until_it_is_done(
     assert [r.properties["number"] for r in sandbox.received if r.visitor_uid == "1"] == list(range(30))
     assert DeadLetters(outbox).count(Filter()) == 30
     assert worker.process.poll() is None
+
+
+def test_a_replay_goes_on_although_its_worker_was_killed_with_its_message(
+    append: Append, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    append("ok")
+    worker = start_worker(rejected_attempts=1, replay_per_second=10)
+    drained(outbox)
+    sandbox.misbehave(status=400, visitor_uid="1")
+    for number in range(30):
+        append("1", number)
+    drained(outbox)
+    sandbox.behave()
+    run = Replay.start(outbox, Filter())
+    run.hand_over()
+    wait_until(lambda: run.progress().replayed > 2)
+    worker.signal(signal.SIGKILL, group=True)
+    worker.process.wait()
+    outbox.read("DEL", f"{outbox.keys.namespace}:celery:insend")  # with whatever Celery still had of it
+    come_due(outbox, Lane(APP, "v", "1"))  # as if the lease of the killed one had run out
+    start_worker(rejected_attempts=1, replay_per_second=1000)
+    assert run.progress().replayed < 30
+    wait_until(lambda: outbox.read("ZCARD", outbox.keys.replays) == 1)
+    outbox.read("ZADD", outbox.keys.replays, "XX", 1, run.id)  # as if a minute had passed
+    wait_until(lambda: run.progress().delivered == 30)
+    wait_until(lambda: outbox.read("ZCARD", outbox.keys.replays) == 0)
 
 
 def test_an_outage_is_one_log_line_at_its_start_and_one_at_its_end(
