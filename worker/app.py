@@ -65,7 +65,7 @@ def make_app(settings: Settings) -> Celery:
     tasks.register(app, runtime, settings)
     app.steps["worker"].add(PumpStep)
     worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
-    worker_process_shutdown.connect(lambda **_: runtime.finish(), weak=False)
+    worker_process_shutdown.connect(lambda **_: runtime.end_pool_process(), weak=False)
     after_setup_logger.connect(_quiet)
     return app
 

@@ -9,6 +9,8 @@
 local ledger, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
 local prefix, lane, fence, id, lease_ms, version = unpack(ARGV)
 -- body
+-- After an outage each 200 lets two more begin, so the load doubles from one round of answers to the next; a tracker that
+-- has taken 512 at a time is well again.
 local RAMP_FIRST, RAMP_STEP, RAMP_OVER = 2, 2, 512
 
 local status, head, worker = standing(lane, fence, id)
