@@ -45,6 +45,7 @@ class _Found:
 
     lanes: set[str] = field(default_factory=set)
     apps: set[str] = field(default_factory=set)
+    guests: set[str] = field(default_factory=set)  # for whom others wait
     unknown: set[str] = field(default_factory=set)
     waiting: int = 0
 
@@ -90,6 +91,8 @@ def _count_lanes(outbox: Outbox) -> _Found:
                     found.waiting += int(outbox.read("LLEN", key))
             elif key.startswith(outbox.keys.due("")):
                 found.apps.add(key.removeprefix(outbox.keys.due("")))
+            elif key.startswith(outbox.keys.behind("")):
+                found.guests.add(key.removeprefix(outbox.keys.behind("")))
             elif not outbox.keys.knows(key):
                 found.unknown.add(key)
     return found
@@ -153,6 +156,7 @@ def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
         ("HSCAN", "HEXISTS", "replaying", keys.replaying),
         ("ZSCAN", "ZSCORE", "failing", keys.failing),
         *(("ZSCAN", "ZSCORE", f"due:{app}", keys.due(app)) for app in found.apps),
+        *(("ZSCAN", "ZSCORE", f"behind:{guest}", keys.behind(guest)) for guest in found.guests),
     ]
     for walk, ask, name, key in places:
         for batch in scan(outbox.redis, walk, key):

@@ -95,11 +95,15 @@ class Keys:
         """A replay run: its filter and its counts."""
         return f"{self.prefix}replay:{run}"
 
+    def behind(self, guest: Lane | str) -> str:
+        """The lanes whose head waits for events of this guest from before a login."""
+        return f"{self.prefix}behind:{guest}"
+
     def pulse(self, minute: int) -> str:
         """The counts of one minute since the epoch."""
         return f"{self.prefix}pulse:{minute}"
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:")
+        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:")
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))

@@ -7,7 +7,7 @@ Layout of version 1, big-endian::
     1       8      seq: the ledger's ``accepted`` after this append, so a total order over all events
     9       8      accepted at, ms of Redis's clock
     17      16     event id, a UUIDv7
-    33      8      barrier: the seq up to which the guest's lane must have drained first; 0 = none
+    33      8      barrier: no event of the guest up to this seq may still wait when it goes; 0 = none did
     41      1      length of the guest uid
     42      n      guest uid, only for an event with both uids (the visitor's lane holds it)
     42+n    ...    payload: the event's ``data`` JSON object in UTF-8
@@ -36,7 +36,7 @@ class Record:
         id: The event's id, 16 bytes of a UUIDv7.
         seq: Its place in the order of acceptance, over all visitors.
         accepted_at_ms: When the outbox took it, ms since the epoch on Redis's clock.
-        barrier: The seq that its guest's lane must have passed first; 0 for none.
+        barrier: The seq up to which nothing may wait in its guest's lane when it goes; 0 when nothing did.
         guest_uid: The guest's uid when the event carries both, else "".
         payload: The event's data object as it goes over the wire, UTF-8 JSON.
     """

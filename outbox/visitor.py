@@ -96,7 +96,14 @@ def discard_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
     return buried
 
 
-def explain(tried: Tried, *, leased_by: str | None, due_in_ms: int | None, paused: Paused | None) -> str:
+def explain(
+    tried: Tried,
+    *,
+    leased_by: str | None,
+    due_in_ms: int | None,
+    paused: Paused | None,
+    waits_for: Lane | None = None,
+) -> str:
     """Why a head is still here, in a sentence.
 
     Args:
@@ -104,6 +111,7 @@ def explain(tried: Tried, *, leased_by: str | None, due_in_ms: int | None, pause
         leased_by: The holder of its lease, if there is one.
         due_in_ms: When its lane is due; a lease with a lane that is due was left behind.
         paused: The pause of its app.
+        waits_for: The guest's lane that still holds events from before the login.
     """
     due = due_in_ms is None or due_in_ms <= 0
     if leased_by is not None and not due:
@@ -115,6 +123,8 @@ def explain(tried: Tried, *, leased_by: str | None, due_in_ms: int | None, pause
         return f"the app is paused since {since} UTC ({paused.reason})"
     if leased_by is not None:
         return f"left by {leased_by}, which never said how the sending ended; waiting for a free worker"
+    if waits_for is not None:
+        return f"waits for what the same person did before the login: see {waits_for}"
     return _why_again(tried, 0 if due_in_ms is None else due_in_ms)
 
 
@@ -151,8 +161,23 @@ def _view(outbox: Outbox, lane: Lane) -> LaneView | None:
         due_in_ms=due_in_ms,
         leased_by=leased_by,
         paused=paused,
-        why=explain(tried, leased_by=leased_by, due_in_ms=due_in_ms, paused=paused),
+        why=explain(
+            tried,
+            leased_by=leased_by,
+            due_in_ms=due_in_ms,
+            paused=paused,
+            waits_for=_waits_for(outbox, lane, head) if head else None,
+        ),
     )
+
+
+def _waits_for(outbox: Outbox, lane: Lane, head: Record) -> Lane | None:
+    """The guest's lane, while it holds an event from before this one."""
+    if not head.barrier:
+        return None
+    guest = Lane(lane.app, "g", head.guest_uid)
+    first = outbox.read("LINDEX", outbox.keys.lane(guest), 0)
+    return guest if first is not None and int.from_bytes(first[1:9]) <= head.barrier else None
 
 
 def _outcome(tried: Tried) -> tuple[str, int | None, str]:

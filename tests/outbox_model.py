@@ -20,6 +20,8 @@ class Event:
     seq: int
     lane: str
     group: str = ""
+    barrier: int = 0
+    guest: str = ""  # the lane of the guest who became this visitor
 
 
 @dataclass
@@ -64,6 +66,12 @@ class Model:
         if line.standing not in {"leased", "lapsed"} or line.fence != claim.fence:
             return "SUPERSEDED"
         return "HEAD" if line.events and line.events[0].id == claim.id else "ALREADY"
+
+    def waits(self, lane: str) -> bool:
+        """Whether a lane's head has to wait for what its guest did before it."""
+        events = self.lines[lane].events
+        before = self.lines[events[0].guest].events if events and events[0].barrier else []
+        return bool(before) and before[0].seq <= events[0].barrier
 
     def count(self, what: str, number: int = 1) -> None:
         """Count in the ledger."""
@@ -114,7 +122,7 @@ class Model:
             assert following is None
             line.standing = "ready"
             return
-        if not more or app in self.operator:
+        if not more or app in self.operator or self.waits(claim.lane):
             assert following is None
         elif app not in self.outage:  # during an outage it depends on whether the pause has just run out
             assert following is not None
@@ -134,6 +142,7 @@ class Model:
             assert len(claims) == min(room, sum(free.values())), "it takes what there is"
         for line in (self.lines[claim.lane] for claim in claims):
             assert line.standing in {"ready", "lapsed"}
+        assert not any(self.waits(claim.lane) for claim in claims), "an event of the guest's goes first"
         before = self.fence
         for claim in claims:
             self.fence = before  # the lanes of one claim share their fence
@@ -148,17 +157,25 @@ class Model:
         assert claim.id == line.events[0].id
         assert claim.fence > self.fence
         if line.standing == "lapsed":
-            line.abandoned, line.tried = line.abandoned + 1, True
-            self.count("duplicates_possible")
+            self.found_left(claim.lane)
         tried = claim.attempts()
         assert (tried.attempts, tried.abandoned) == (line.attempts, line.abandoned)
         line.standing, line.fence, self.fence = "leased", claim.fence, claim.fence
+
+    def found_left(self, lane: str) -> None:
+        """A lease was found whose holder never said how it ended."""
+        self.lines[lane].abandoned += 1
+        self.lines[lane].tried = True
+        self.count("duplicates_possible")
 
     def claimable(self, app: str) -> int:
         """How many of an app's lanes a claim may take."""
         lanes = sum(
             1
             for lane, line in self.lines.items()
-            if lane.startswith(f"{app}/") and line.events and line.standing in {"ready", "lapsed"}
+            if lane.startswith(f"{app}/")
+            and line.events
+            and line.standing in {"ready", "lapsed"}
+            and not self.waits(lane)
         )
         return min(lanes, 1 if app in self.outage else self.tokens.get(app, lanes))

@@ -65,7 +65,15 @@ def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> 
     due = {lane: float(s) for app in ("a", "b") for lane, s in pairs(content, keys.due(app)).items()}
     assert due.keys() == {name.encode() for name in lines}
     for name, line in lines.items():
+        if line.standing == "ready" and model.waits(name):
+            continue  # out of the way from the moment in which somebody would have claimed it
         assert (due[name.encode()] <= now) == (line.standing in {"ready", "lapsed"}), (name, line.standing)
+    behind = {key for key in content if key.startswith(keys.behind(""))}
+    for key in behind:
+        for lane, barrier in pairs(content, key).items():
+            head = lines[lane.decode()].events[0]
+            assert (keys.behind(head.guest), head.barrier) == (key, float(barrier))
+            assert model.waits(lane.decode())
     held = {lane: (int.from_bytes(v[:8]), v[8:24]) for lane, v in pairs(content, keys.lease).items()}
     assert held == {
         name.encode(): (line.fence, line.events[0].id)

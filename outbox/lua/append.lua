@@ -20,7 +20,11 @@ if once_key ~= '' then
 end
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 redis.call('HINCRBY', ledger, 'waiting', 1)
-local record = struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, #guest_uid) .. guest_uid .. payload
+local barrier = 0
+if guest_uid ~= '' and redis.call('EXISTS', prefix .. 'lane:' .. app .. '/g/' .. guest_uid) == 1 then
+  barrier = seq -- all that the guest did before this goes first
+end
+local record = struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', barrier, #guest_uid) .. guest_uid .. payload
 join(lane, app, record)
 beat('accepted')
 return {'APPENDED', seq}

@@ -5,12 +5,13 @@
 -- Invariant: a lane is leased to one fence at a time. A lease that is found on a due lane was left by a worker that
 --   never said how it ended: its head is marked doubtful before it can be sent again.
 -- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
--- Shared: clock lane abandoned
+-- Shared: clock lane barrier abandoned
 local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
 local prefix, worker, room, lease_ms, linger_ms, version = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
+local ROUNDS = 4           -- a lane that waits for its guest makes room for another; the rest is for the next claim
 local RAMP_MS = 30000      -- after an outage the small start is over by then, come what may
 local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
 
@@ -28,10 +29,14 @@ local function take(lane)
     redis.call('ZADD', due_key(lane), now + NEWER_MS, lane)
     return 0
   end
+  local tried = known(lane, record)
+  if waits_for_guest(lane, record) then
+    redis.call('HDEL', lease, lane)
+    return 0
+  end
   if claimed[2] == 0 then
     claimed[2] = redis.call('HINCRBY', ledger, 'fence', 1)
   end
-  local tried = known(lane, record)
   hold(lane, claimed[2], record, worker, lease_ms)
   claimed[#claimed + 1] = {lane, record, tried}
   return 1
@@ -63,25 +68,36 @@ for _, app in ipairs(open) do
     redis.call('HDEL', outage, 'tokens', 'resumed')
     tokens = nil
   end
-  local most = paused and PROBE_CHOICES or math.min(left, tokens or left)
-  local lanes = {}
-  if most > 0 then
-    lanes = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, most)
-  end
-  if #lanes > 0 or #open == APPS_AT_ONCE then -- nothing due, nobody behind: nothing to write
+  local most = paused and 1 or math.min(left, tokens or left)
+  local taken, last = 0, nil
+  for _ = 1, ROUNDS do
+    local lanes = {}
+    if most > taken then
+      lanes = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, paused and PROBE_CHOICES or most - taken)
+    end
+    if #lanes == 0 then
+      break
+    end
     redis.call('DEL', hint)
-    if paused and #lanes > 0 then
+    if paused then
       lanes = choose_probe(due, lanes)
     end
-    local taken = 0
+    local before = taken
     for _, lane in ipairs(lanes) do
       taken = taken + take(lane)
+      last = lane
     end
+    if taken - before == #lanes then
+      break
+    end
+  end
+  if last or #open == APPS_AT_ONCE then -- nothing due, nobody behind: nothing to write
+    redis.call('DEL', hint)
     if tokens and taken > 0 then
       redis.call('HINCRBY', outage, 'tokens', -taken)
     end
     if paused and taken > 0 then
-      redis.call('HSET', outage, 'probe', lanes[1])
+      redis.call('HSET', outage, 'probe', last)
       redis.call('ZADD', apps, now + lease_ms, app)
     else
       redis.call('ZADD', apps, now, app)

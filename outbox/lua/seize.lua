@@ -4,7 +4,7 @@
 -- Returns: {'SEIZED', now ms, fence, head record, trying or ''} | {'BUSY', its worker} | {'EMPTY'}
 -- Invariant: a lane is leased to one fence at a time. A lease that is over was left behind: its head is marked doubtful,
 --   as claim does.
--- Shared: clock lane abandoned
+-- Shared: clock lane barrier abandoned
 local ledger, lease, trying, failing, doubtful = unpack(KEYS)
 local prefix, lane, worker, lease_ms = unpack(ARGV)
 -- body
@@ -18,6 +18,10 @@ if held and due > now then
   return {'BUSY', string.sub(held, 25)}
 end
 redis.call('ZREM', due_key(lane), lane)
+local barrier, behind = barrier_of(lane, record)
+if barrier > 0 then -- it waits for its guest no more; the next claim sees to it again
+  redis.call('ZREM', behind, lane)
+end
 local tried = known(lane, record)
 local fence = redis.call('HINCRBY', ledger, 'fence', 1)
 hold(lane, fence, record, worker, lease_ms)

@@ -5,7 +5,7 @@
 --   | {'SUPERSEDED', '', 0}
 -- Invariant: only the holder of the fence changes the lane; a 200 ends the app's outage and its list of suspects.
 -- lease_ms 0 says that the caller takes no further record of this lane.
--- Shared: clock pump lane advance
+-- Shared: clock pump lane barrier advance
 local ledger, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
 local prefix, lane, fence, id, lease_ms, version = unpack(ARGV)
 -- body

@@ -59,9 +59,10 @@ class Life(RuleBasedStateMachine):
         for lane in some:
             self.append(lane, "")
 
-    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]))
-    def append(self, lane: Lane, key: str) -> None:
-        done = self.outbox.append(lane, record.new_id(), b'{"n":1.10}', idempotency_key=key)
+    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]), login=yes_or_no)
+    def append(self, lane: Lane, key: str, *, login: bool = False) -> None:
+        guest_uid = "1" if login and lane.kind == "v" else ""
+        done = self.outbox.append(lane, record.new_id(), b'{"n":1.10}', guest_uid=guest_uid, idempotency_key=key)
         known = self.model.once.get((lane.app, key)) if key else None
         assert done.duplicate == (known is not None)
         if known is not None:
@@ -70,7 +71,9 @@ class Life(RuleBasedStateMachine):
         self.seen.append(done.id.bytes)
         if key:
             self.model.once[lane.app, key] = done.id.bytes
-        self.model.accept(Event(done.id.bytes, self.model.counts["accepted"] + 1, str(lane)))
+        seq, guest = self.model.counts["accepted"] + 1, f"{lane.app}/g/1" if guest_uid else ""
+        barrier = seq if guest and self.model.lines[guest].events else 0
+        self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest))
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
@@ -87,6 +90,11 @@ class Life(RuleBasedStateMachine):
     def claim(self, room: int, worker: str, order: list[str]) -> None:
         self.fix_the_order(order)
         claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS)
+        left = [name for name in self.standing("lapsed") if self.model.waits(name)]
+        for name in left:  # which of them it came by depends on its room
+            if not self.outbox.read("HEXISTS", self.outbox.keys.lease, name):
+                self.model.found_left(name)
+                self.model.lines[name].standing = "ready"
         self.model.claimed(claims, room)
         self.claims += claims
 
@@ -296,8 +304,9 @@ class Life(RuleBasedStateMachine):
     def look(self) -> None:
         self.client.delete(self.outbox.keys.hint)
         publish, _ = self.outbox.look(60_000)
-        waits = {name.partition("/")[0] for name in (*self.standing("ready"), *self.standing("lapsed"))}
-        if not self.model.outage:
+        due = (*self.standing("ready"), *self.standing("lapsed"))
+        waits = {name.partition("/")[0] for name in due if not self.model.waits(name)}
+        if not self.model.outage and not any(map(self.model.waits, due)):
             assert publish == bool(waits - self.model.operator)
 
     def fix_the_order(self, order: list[str]) -> None:

@@ -504,6 +504,7 @@ def test_an_answer_that_is_late_is_nobodys_and_those_behind_it_have_their_own_de
             insend._link._timeout = 60.0
             patient = asyncio.create_task(insend.link(visitor_uid="43", idempotency_key="k"))
             assert (await hasty).unknown
+            await eventually(lambda: link_of(insend)._wire)  # no call waits long for it after a late answer
             assert (await insend.link(visitor_uid="44")).where == "redis"  # on a new connection
             assert wire_of(insend) is not wire
             go_on.set()

@@ -25,6 +25,7 @@ from insend_relay.outbox.replay import replay
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
+from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
 from insend_relay.worker.stop import Stop
@@ -72,6 +73,28 @@ def test_a_tracker_that_answers_500_three_times_gets_three_retries_none_early_an
     arrivals = [request.arrived_at for request in sandbox.requests]
     waits = [later - earlier for earlier, later in itertools.pairwise(arrivals[:4])]
     assert all(wait >= due for wait, due in zip(waits, (0.1, 0.2, 0.4), strict=True))
+
+
+def test_the_first_event_after_a_login_arrives_after_all_that_the_guest_did_before(
+    delivering: Delivering, outbox: Outbox, sandbox: Sandbox, redis_url: str
+) -> None:
+    sandbox.misbehave(status=500, visitor_uid="g-7", times=6)
+    account: Any = {"app_key": APP, "domain": "shop.example.com", "enqueue_timeout_ms": 10_000}
+    with InSend(**account, redis_url=redis_url, namespace=outbox.keys.namespace) as insend:
+        for number in range(10):
+            for _ in range(3):
+                insend.view_product(product_id=1, guest_uid=f"g-{number}")
+            insend.view_product(product_id=2, guest_uid=f"g-{number}", visitor_uid=number)
+            insend.view_product(product_id=3, visitor_uid=number)
+            insend.view_product(product_id=4, guest_uid=f"g-{number}")
+    with delivering(retry_first_seconds=0.001, retry_max_seconds=0.002):
+        drained(outbox)
+    for number in range(10):
+        mine = [e for e in sandbox.requests if e.visitor_uid == str(number) or e.guest_uid == f"g-{number}"]
+        products = [event.properties["product_id"] for event in mine]
+        assert products.count("1") == (9 if number == 7 else 3)  # the unlucky one
+        assert products.index("2") > max(at for at, product in enumerate(products) if product == "1")
+        assert products.index("3") > products.index("2")
 
 
 def test_no_slot_is_held_while_a_lane_waits(
