@@ -42,7 +42,7 @@ SANDBOX_PORT, REDIS_PORT = 8080, 63790  # if they are free: what a second termin
 ARRIVE_SECONDS = 60.0
 STOP_SECONDS = 30.0
 SHOP = {"INSEND_APP_KEY": "demo-key", "INSEND_DOMAIN": "shop.example.com"}
-SHOWN = ("INSEND_REDIS_URL", "INSEND_TRACKER_URL", "INSEND_APP_KEY", "INSEND_DOMAIN")
+SHOWN = ("INSEND_REDIS_URL", "INSEND_TRACKER_URL", "INSEND_APP_KEY", "INSEND_DOMAIN", "INSEND_SPOOL")
 
 console = Console()
 
@@ -125,6 +125,7 @@ def surroundings(folder: Path, lock: int) -> Iterator[Surroundings]:
         if own_redis:
             redis = stack.enter_context(EmbeddedRedis(folder / "redis", port=REDIS_PORT, keep_open=[lock]))
             environ["INSEND_REDIS_URL"] = redis.url
+            environ["INSEND_SPOOL"] = str(folder.resolve() / "spool" / "spool.db")
             around.alive = lambda: redis.alive
         if own_tracker:
             around.arrivals = Arrivals()

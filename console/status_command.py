@@ -13,8 +13,10 @@ from rich.text import Text
 from insend_relay.console.exits import FINDING
 from insend_relay.console.masking import mask_answer
 from insend_relay.console.opening import open_outbox
+from insend_relay.console.spool_command import look
 from insend_relay.console.terminal import json_option, moment, plain, print_json, screen, table
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.status import Status, headline, read_status, span
 from insend_relay.outbox.store import Outbox
 
@@ -31,10 +33,11 @@ def status(*, as_json: bool, watch: bool) -> None:
     """
     if watch and as_json:
         raise click.UsageError("give either --json or --watch")
-    with open_outbox() as outbox:
-        found = _read(outbox)
+    settings = Settings.from_env()
+    with open_outbox(settings) as outbox:
+        found = _read(outbox, settings)
         if watch:
-            _watch(outbox, found)
+            _watch(outbox, settings, found)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -43,14 +46,15 @@ def status(*, as_json: bool, watch: bool) -> None:
         raise click.exceptions.Exit(FINDING)
 
 
-def _read(outbox: Outbox) -> Status:
+def _read(outbox: Outbox, settings: Settings) -> Status:
     """The status with what trackers said masked: an answer may echo a visitor's data."""
-    found = read_status(outbox)
+    spooled = look(settings)
+    found = read_status(outbox, spooled=spooled.events if spooled else 0)
     paused = [dataclasses.replace(pause, reason=mask_answer(pause.reason)) for pause in found.paused]
     return dataclasses.replace(found, paused=paused)
 
 
-def _watch(outbox: Outbox, found: Status) -> None:
+def _watch(outbox: Outbox, settings: Settings, found: Status) -> None:
     """Show and refresh until interrupted; a Redis that goes away meanwhile is shown, and waited for."""
     console = screen()
     if not console.is_terminal:
@@ -59,7 +63,7 @@ def _watch(outbox: Outbox, found: Status) -> None:
         while True:
             time.sleep(_REFRESH_SECONDS)
             try:
-                live.update(_shown(_read(outbox)), refresh=True)
+                live.update(_shown(_read(outbox, settings)), refresh=True)
             except OutboxUnreachable as error:
                 live.update(plain(f"{error}; trying again", "red"), refresh=True)
 

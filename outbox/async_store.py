@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from insend_relay.outbox.connection import AsyncExecutor, errors_mapped
-from insend_relay.outbox.entry import Appended, Entry, InvalidEntry
+from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.keys import Keys
 from insend_relay.outbox.scripts import AsyncScripts
 
@@ -25,9 +25,9 @@ class AsyncOutbox:
         self._redis = redis
         self._scripts = AsyncScripts(redis, self.keys)
 
-    async def enter(self, entry: Entry | InvalidEntry) -> Appended:
-        """Take in what a producer made."""
-        return entry.read(await self._scripts.send(entry.call(self._scripts)))
+    async def enter(self, entry: Entry | InvalidEntry, way: Way = DIRECT) -> Appended:
+        """Take in what a producer made; see ``Outbox.enter``."""
+        return entry.read(await self._scripts.send(entry.call(self._scripts, way)))
 
     async def count(self, what: Literal["no_visitor", "opted_out"]) -> None:
         """Count a call that left no event behind."""

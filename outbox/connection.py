@@ -53,7 +53,8 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -
             client_name="insend-relay",
             **over_tcp,
         )
-        client.connection_pool.make_connection()  # not opened: an option that there is not is found here
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not opened: an option that there is not is found here
     except (TypeError, ValueError, theirs.RedisError):
         raise no_address() from None
     return client

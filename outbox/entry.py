@@ -29,6 +29,23 @@ class Appended:
     duplicate: bool
 
 
+class Way(NamedTuple):
+    """How an entry comes in, so that it comes in once (``lua/shared/entrance.lua``).
+
+    Attributes:
+        slot: The producer's slot that its call had; "" for none.
+        file: The spool that it has lain in; "" when it comes straight from a call.
+        row: Its row there.
+    """
+
+    slot: str = ""
+    file: str = ""
+    row: int = 0
+
+
+DIRECT = Way()
+
+
 class Entry(NamedTuple):
     """An event for its visitor's lane.
 
@@ -37,18 +54,25 @@ class Entry(NamedTuple):
         id: From ``record.new_id``.
         payload: The data object as it will be sent, UTF-8 JSON.
         guest_uid: The guest's uid, only when the event carries both.
-        idempotency_key: The caller's name for this event; a second one of the same name is a duplicate.
-        idempotency_seconds: How long that name is remembered.
+        once_key: From ``once``: what a second event of the same idempotency key has too; "" for none.
+        once_seconds: How long that is remembered.
     """
 
     lane: Lane
     id: uuid.UUID
     payload: bytes
     guest_uid: str = ""
-    idempotency_key: str = ""
-    idempotency_seconds: int = 86_400
+    once_key: str = ""
+    once_seconds: int = 86_400
 
-    def call(self, scripts: Calls) -> Call:
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes whose earlier events go before it."""
+        if not self.guest_uid:
+            return (str(self.lane),)
+        return str(self.lane), str(Lane(self.lane.app, "g", self.guest_uid))
+
+    def call(self, scripts: Calls, way: Way = DIRECT) -> Call:
         """The script that takes it in."""
         return scripts.call(
             "append",
@@ -57,18 +81,21 @@ class Entry(NamedTuple):
             id=self.id.bytes,
             guest_uid=self.guest_uid,
             payload=self.payload,
-            once_key=_once(self.idempotency_key),
-            once_ms=self.idempotency_seconds * 1000,
+            once_key=self.once_key,
+            once_ms=self.once_seconds * 1000,
+            slot=way.slot,
+            file=way.file,
+            row=way.row,
         )
 
     def read(self, reply: list[Any]) -> Appended:
         """The script's answer; OutboxUnreachable when it is another's, for then nobody knows."""
         match reply:
-            case [b"APPENDED", int()]:
+            case [b"APPENDED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
             case [b"DUPLICATE", bytes() as first] if len(first) == len(self.id.bytes):
                 return Appended(uuid.UUID(bytes=first), duplicate=True)
-        raise _not_ours()
+        raise _not_ours(reply)
 
 
 class InvalidEntry(NamedTuple):
@@ -90,7 +117,12 @@ class InvalidEntry(NamedTuple):
     payload: bytes
     faults: str
 
-    def call(self, scripts: Calls) -> Call:
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """A dead letter waits for nobody."""
+        return ()
+
+    def call(self, scripts: Calls, way: Way = DIRECT) -> Call:
         """The script that takes it in."""
         return scripts.call(
             "bury_invalid",
@@ -99,22 +131,27 @@ class InvalidEntry(NamedTuple):
             group=group(self.type, "invalid"),
             meta=letter_meta(app=self.app, type=self.type, reason="invalid", outcome="invalid", answer=self.faults),
             payload=self.payload,
+            slot=way.slot,
+            file=way.file,
+            row=way.row,
         )
 
     def read(self, reply: list[Any]) -> Appended:
         """The script's answer; see ``Entry.read``."""
         match reply:
-            case [b"BURIED", int()]:
+            case [b"BURIED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
-        raise _not_ours()
+        raise _not_ours(reply)
 
 
-def _not_ours() -> OutboxUnreachable:
-    return OutboxUnreachable("what answers at INSEND_REDIS_URL is no Redis: its answer is none of ours", unknown=True)
-
-
-def _once(idempotency_key: str) -> str:
-    """A caller's key may be long or personal: only its hash goes into Redis."""
+def once(idempotency_key: str | None) -> str:
+    """A caller's key may be long or personal: only its hash is kept."""
     if not idempotency_key:
         return ""
     return hashlib.blake2b(idempotency_key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _not_ours(reply: list[Any]) -> OutboxUnreachable:
+    if reply == [b"CLOSED"]:
+        return OutboxUnreachable("Redis was given the event too late: it had been brought in another way by then")
+    return OutboxUnreachable("what answers at INSEND_REDIS_URL is no Redis: its answer is none of ours", unknown=True)

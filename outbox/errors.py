@@ -9,6 +9,7 @@
     │   ├── OutboxFull          Redis has reached maxmemory and may not evict (noeviction)
     │   ├── OutboxRefused       Redis refused the command: wrong password, no permission, wrong type of key
     │   └── NewerLayout         the keys in this Redis were written by a newer release
+    ├── SpoolError          the spool's file or its disk will not do
     ├── Overtaken           the outage guard has paused the app since the decision
     ├── Busy                a worker is sending the event right now
     └── NotFound            no dead letter, visitor or app of that name
@@ -88,6 +89,10 @@ class OutboxRefused(OutboxError):
 
 class NewerLayout(OutboxError):
     """The keys in this Redis were written by a newer release than this one."""
+
+
+class SpoolError(RelayError):
+    """The spool could not be opened, read or written."""
 
 
 class NotFound(RelayError, LookupError):

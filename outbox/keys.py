@@ -95,6 +95,14 @@ class Keys:
         """A replay run: its filter and its counts."""
         return f"{self.prefix}replay:{run}"
 
+    def slot(self, name: str) -> str:
+        """The last id that a slot of a producer has brought in, or ``closed``."""
+        return f"{self.prefix}slot:{name}"
+
+    def spool(self, file: str) -> str:
+        """The last row of a spool that has come in."""
+        return f"{self.prefix}spool:{file}"
+
     def behind(self, guest: Lane | str) -> str:
         """The lanes whose head waits for events of this guest from before a login."""
         return f"{self.prefix}behind:{guest}"
@@ -105,5 +113,5 @@ class Keys:
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:")
+        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:", "slot:", "spool:")
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))

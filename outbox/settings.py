@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
 
@@ -59,6 +60,13 @@ class Settings:
     )
     enqueue_timeout_ms: int = _setting(250, "The longest that a call in a web request may wait for Redis.", least=1)
     idempotency_seconds: int = _setting(86_400, "How long an idempotency_key is remembered.", least=1)
+    spool: str = _setting(
+        "",
+        "A file on this machine's disk that keeps events while Redis cannot take them, such as "
+        "/var/lib/insend-relay/spool.db. Producers and workers of one machine name the same. It holds personal data. "
+        "Empty: there is none, and a call raises NotAccepted.",
+    )
+    spool_most_megabytes: int = _setting(1_000, "How large the spool may become.", least=1)
 
     # Worker
     pool: Literal["prefork", "threads", "gevent"] = _setting("prefork", "Celery's pool.")
@@ -148,6 +156,8 @@ class Settings:
             faults.append("INSEND_TRACKER_URL: give a full address such as https://tracker.convead.io/watch/event")
         if not _is_address(self.redis_url, "redis", "rediss", "unix"):
             faults.append("INSEND_REDIS_URL: give an address that starts with redis://, rediss:// or unix://")
+        if self.spool and not Path(self.spool).is_absolute():
+            faults.append("INSEND_SPOOL: give the file's whole path, such as /var/lib/insend-relay/spool.db")
         if self.broker_url and "://" not in self.broker_url:
             faults.append("INSEND_BROKER_URL: give a full address such as redis://127.0.0.1:6379/1, or leave it empty")
         if self.lease_seconds < self.post_timeout_seconds + 5:

@@ -72,7 +72,7 @@ class Status:
         dead: Those in the dead letters now.
         discarded: Those that an operator gave up.
         replayed: How often a dead letter went back to its lane.
-        spooled: Events on a producer's disk, not yet in Redis.
+        spooled: Events in this machine's spool, not yet in Redis.
         duplicates_possible: Events that may have reached the tracker once more than we know.
         no_visitor: Calls that named no visitor and left no event.
         oldest_waiting_seconds: The age of the oldest waiting event; None when none waits.
@@ -126,8 +126,14 @@ class Status:
         }
 
 
-def read_status(outbox: Outbox, *, now_ms: int | None = None) -> Status:
-    """Read it all; ``now_ms`` stands in for Redis's clock."""
+def read_status(outbox: Outbox, *, spooled: int = 0, now_ms: int | None = None) -> Status:
+    """Read it all.
+
+    Args:
+        outbox: The outbox.
+        spooled: How many events lie in this machine's spool.
+        now_ms: Stands in for Redis's clock.
+    """
     now_ms = read_clock(outbox) if now_ms is None else now_ms
     ledger = read_ledger(outbox)
     apps = [name.decode() for name in outbox.read("ZRANGE", outbox.keys.apps, 0, MOST_APPS - 1)]
@@ -138,7 +144,7 @@ def read_status(outbox: Outbox, *, now_ms: int | None = None) -> Status:
     headroom = _headroom(outbox)
     return Status(
         **ledger,
-        spooled=0,
+        spooled=spooled,
         oldest_waiting_seconds=max(0, now_ms - min(births)) / 1000 if births else None,
         held_lanes=int(outbox.read("ZCARD", outbox.keys.failing)),
         paused=paused,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor, errors_mapped
-from insend_relay.outbox.entry import Appended, Entry, InvalidEntry
+from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way, once
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
 from insend_relay.outbox.letter import group
@@ -127,9 +127,9 @@ class Outbox:
 
     # Producers
 
-    def enter(self, entry: Entry | InvalidEntry) -> Appended:
-        """Take in what a producer made."""
-        return entry.read(self._scripts.send(entry.call(self._scripts)))
+    def enter(self, entry: Entry | InvalidEntry, way: Way = DIRECT) -> Appended:
+        """Take in what a producer made; once, however often it comes the same ``way``."""
+        return entry.read(self._scripts.send(entry.call(self._scripts, way)))
 
     def append(
         self,
@@ -151,7 +151,7 @@ class Outbox:
             idempotency_key: The caller's name for this event; a second one of the same name is a duplicate.
             idempotency_seconds: How long that name is remembered.
         """
-        return self.enter(Entry(lane, event_id, payload, guest_uid, idempotency_key, idempotency_seconds))
+        return self.enter(Entry(lane, event_id, payload, guest_uid, once(idempotency_key), idempotency_seconds))
 
     def bury_invalid(
         self, app: str, event_id: uuid.UUID, *, lane: Lane | None, type: str, payload: bytes, faults: str

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from insend_relay.outbox.async_store import AsyncOutbox
-from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.entry import Entry, InvalidEntry, Way
+from insend_relay.outbox.errors import OutboxError, SpoolError
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers.async_link import AsyncLink
 from insend_relay.producers.calls import Asked
-from insend_relay.producers.producer import Plan, Producer, ProducerSettings, not_accepted
+from insend_relay.producers.producer import Plan, Producer, ProducerSettings, is_unknown, not_accepted
 from insend_relay.producers.receipt import Receipt
+from insend_relay.producers.slots import Slots
+from insend_relay.producers.spooling import FSYNC_SECONDS, NO_ANSWER, TOO_BUSY, Spooling
 
 
 class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
@@ -33,9 +37,11 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
         seconds = self.settings.enqueue_timeout_ms / 1000
         self._link = AsyncLink(self.settings.redis_url, timeout_seconds=seconds, scripts=("append",))
         self._outbox = AsyncOutbox(self._link, namespace=self.settings.namespace)
+        self._slots = Slots()
+        self._spooling = Spooling(self.settings)
 
     async def take(self, asked: Asked) -> Receipt:
-        """Keep a call's event in Redis."""
+        """Keep a call's event in Redis, or in the spool."""
         who = asked.asks_who
         plan = self._plan(asked, None if who is None else await who.visitor_uid_async())
         if self.recorder is not None:
@@ -49,11 +55,36 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
                 with suppress(OutboxError):  # nothing is lost but a count
                     await self._outbox.count(plan.counted)
             return plan.not_kept()
+        if self._spooling.must_take(plan.entry):
+            return await self._spool(plan, plan.entry)
+        slot = self._slots.take()
         try:
-            appended = await self._outbox.enter(plan.entry)
+            appended = await self._outbox.enter(plan.entry, Way(slot))
         except OutboxError as error:
-            raise not_accepted(error) from error
+            if is_unknown(error):
+                return await self._spool(plan, plan.entry, error, slot)
+            self._slots.give_back(slot)
+            return await self._spool(plan, plan.entry, error)
+        self._slots.give_back(slot)
         return plan.kept(appended)
+
+    async def _spool(
+        self, plan: Plan, entry: Entry | InvalidEntry, refusal: OutboxError | None = None, slot: str = ""
+    ) -> Receipt:
+        if self._spooling.spool is None:
+            raise not_accepted(refusal) from refusal
+        kept = self._spooling.keep(entry, slot)
+        written = asyncio.wrap_future(kept)
+        await asyncio.wait([written], timeout=self._spooling.wait_seconds)
+        if not written.done() and not kept.cancel():
+            await asyncio.wait([written], timeout=FSYNC_SECONDS)  # it is being written
+        if kept.cancelled():
+            raise not_accepted(refusal, SpoolError(TOO_BUSY))
+        if not written.done():
+            raise not_accepted(refusal, SpoolError(NO_ANSWER), unknown=True)
+        if isinstance(error := written.exception(), SpoolError):
+            raise not_accepted(refusal, error) from error
+        return plan.spooled()
 
     async def connect(self) -> None:
         """Connect now, so that this event loop's first call need not wait: at the application's start.
@@ -65,8 +96,9 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
                 await self._link.connect()
 
     async def aclose(self) -> None:
-        """End this event loop's connections to Redis; a later call opens new ones."""
+        """End this event loop's connections to Redis, and the threads of the spool; a later call begins anew."""
         await self._link.close()
+        await asyncio.to_thread(self._spooling.close)
 
     async def __aenter__(self) -> Self:
         return self

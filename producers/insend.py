@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import wait
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self, Unpack
 
-from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.entry import Entry, InvalidEntry, Way
+from insend_relay.outbox.errors import OutboxError, SpoolError
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers.calls import Asked
 from insend_relay.producers.link import Link
-from insend_relay.producers.producer import Plan, Producer, ProducerSettings, not_accepted
+from insend_relay.producers.producer import Plan, Producer, ProducerSettings, is_unknown, not_accepted
 from insend_relay.producers.receipt import Receipt
+from insend_relay.producers.slots import Slots
+from insend_relay.producers.spooling import FSYNC_SECONDS, NO_ANSWER, TOO_BUSY, Spooling
 
 
 class Prepared(NamedTuple):
@@ -48,9 +52,11 @@ class InSend(Producer[Receipt]):
         super().__init__(settings=settings, **given)
         self._link = Link(self.settings.redis_url, timeout_seconds=self.settings.enqueue_timeout_ms / 1000)
         self._outbox = Outbox(self._link, namespace=self.settings.namespace)
+        self._slots = Slots()
+        self._spooling = Spooling(self.settings)
 
     def take(self, asked: Asked) -> Receipt:
-        """Keep a call's event in Redis."""
+        """Keep a call's event in Redis, or in the spool."""
         return self._end(self._plan_for(asked), asked)
 
     def prepare(self, asked: Asked) -> Prepared:
@@ -84,11 +90,35 @@ class InSend(Producer[Receipt]):
                 with suppress(OutboxError):  # nothing is lost but a count
                     self._outbox.count(plan.counted)
             return plan.not_kept()
+        if self._spooling.must_take(plan.entry):
+            return self._spool(plan, plan.entry)
+        slot = self._slots.take()
         try:
-            appended = self._outbox.enter(plan.entry)
+            appended = self._outbox.enter(plan.entry, Way(slot))
         except OutboxError as error:
-            raise not_accepted(error) from error
+            if is_unknown(error):
+                return self._spool(plan, plan.entry, error, slot)
+            self._slots.give_back(slot)
+            return self._spool(plan, plan.entry, error)
+        self._slots.give_back(slot)
         return plan.kept(appended)
+
+    def _spool(
+        self, plan: Plan, entry: Entry | InvalidEntry, refusal: OutboxError | None = None, slot: str = ""
+    ) -> Receipt:
+        if self._spooling.spool is None:
+            raise not_accepted(refusal) from refusal
+        kept = self._spooling.keep(entry, slot)
+        wait([kept], self._spooling.wait_seconds)
+        if not kept.done() and not kept.cancel():
+            wait([kept], FSYNC_SECONDS)  # it is being written
+        if kept.cancelled():
+            raise not_accepted(refusal, SpoolError(TOO_BUSY))
+        if not kept.done():
+            raise not_accepted(refusal, SpoolError(NO_ANSWER), unknown=True)
+        if isinstance(error := kept.exception(), SpoolError):
+            raise not_accepted(refusal, error) from error
+        return plan.spooled()
 
     def connect(self) -> None:
         """Connect now, so that this process's first call need not wait: when a server's process has been forked.
@@ -100,8 +130,9 @@ class InSend(Producer[Receipt]):
                 self._link.connect()
 
     def close(self) -> None:
-        """End the connections to Redis and the thread that keeps them; later calls raise NotAccepted."""
+        """End the connections to Redis and the threads; later calls find no Redis."""
         self._link.close()
+        self._spooling.close()
 
     def __enter__(self) -> Self:
         return self

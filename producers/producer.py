@@ -12,8 +12,15 @@ import uuid
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, Unpack
 
-from insend_relay.outbox.entry import Appended, Entry, InvalidEntry
-from insend_relay.outbox.errors import InvalidEvent, NotAccepted, OutboxError, OutboxUnreachable, SettingsError
+from insend_relay.outbox.entry import Appended, Entry, InvalidEntry, once
+from insend_relay.outbox.errors import (
+    InvalidEvent,
+    NotAccepted,
+    OutboxError,
+    OutboxUnreachable,
+    SettingsError,
+    SpoolError,
+)
 from insend_relay.outbox.keys import APP_KEY, Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
@@ -43,6 +50,8 @@ class ProducerSettings(TypedDict, total=False):
     opt_out_cookie: str
     enqueue_timeout_ms: int
     idempotency_seconds: int
+    spool: str
+    spool_most_megabytes: int
 
 
 class Plan(NamedTuple):
@@ -71,8 +80,8 @@ class Plan(NamedTuple):
         """The event's type; "?" when it is none."""
         return self.event.type if is_event_type(self.event.type) else "?"
 
-    def kept(self, appended: Appended) -> Receipt:
-        """The receipt for an entry that the outbox has taken in."""
+    def kept(self, appended: Appended, where: Where | None = None) -> Receipt:
+        """The receipt for an entry that the outbox has taken in, or the spool."""
         if isinstance(self.entry, InvalidEntry):
             self.log_faults("became a dead letter")
         elif self.request is not None and self.entry is not None and not appended.duplicate:
@@ -82,7 +91,11 @@ class Plan(NamedTuple):
                 self.request.forget()
             elif self.entry.guest_uid:
                 self.request.tell(visitor_uid)
-        return Receipt(appended.id, "duplicate" if appended.duplicate else self.where)
+        return Receipt(appended.id, "duplicate" if appended.duplicate else where or self.where)
+
+    def spooled(self) -> Receipt:
+        """The receipt for an entry that the spool has taken."""
+        return self.kept(Appended(self.id, duplicate=False), None if self.where == "invalid" else "spool")
 
     def not_kept(self) -> Receipt:
         """The receipt for an event that was not meant to be kept."""
@@ -177,7 +190,7 @@ class Producer(Calls[R]):
             event_id,
             checked.payload,
             checked.guest_uid if checked.visitor_uid else "",
-            asked.idempotency_key or "",
+            once(asked.idempotency_key),
             self.settings.idempotency_seconds,
         )
         return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about)
@@ -245,12 +258,24 @@ def _lane(app: str, uids: Checked) -> Lane:
     return Lane(app, "v", uids.visitor_uid) if uids.visitor_uid else Lane(app, "g", uids.guest_uid)
 
 
-def not_accepted(error: OutboxError) -> NotAccepted:
-    """What a caller is told when the outbox did not take an event."""
-    unknown = isinstance(error, OutboxUnreachable) and error.unknown
+def is_unknown(error: OutboxError) -> bool:
+    """Whether the outbox may have taken an event although it did not say so."""
+    return isinstance(error, OutboxUnreachable) and error.unknown
+
+
+def not_accepted(error: OutboxError | None, spool: SpoolError | None = None, *, unknown: bool = False) -> NotAccepted:
+    """What a caller is told when neither the outbox nor the spool took an event.
+
+    Args:
+        error: What the outbox said; None when it was not asked.
+        spool: What the spool said; None when there is none.
+        unknown: Whether the spool may have taken it.
+    """
+    unknown = unknown or (error is not None and is_unknown(error))
     outcome = (
         "the event may or may not be kept: call again with the same idempotency_key, or drop it"
         if unknown
         else "the event was not kept: call again later, or drop it"
     )
-    return NotAccepted(f"{error}; {outcome}", unknown=unknown)
+    said = "; ".join(str(each) for each in (error, spool) if each is not None)
+    return NotAccepted(f"{said}; {outcome}", unknown=unknown)

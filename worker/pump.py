@@ -163,6 +163,7 @@ class PumpStep(bootsteps.StartStopStep):
         """The pool is up."""
         threading.Thread(target=worker.app.runtime.watch_stop, name="insend-last-resort", daemon=True).start()
         Pump(worker.app.runtime, worker.pool.num_processes).start()
+        worker.app.runtime.flush_spool()
 
     def stop(self, worker: Any) -> None:
         """The worker shuts down, for whatever reason."""

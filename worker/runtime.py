@@ -19,7 +19,9 @@ from billiard import current_process
 from celery import Celery
 
 from insend_relay.outbox.connection import connect
+from insend_relay.outbox.flush import Flusher
 from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.stop import Everyone, Stop
@@ -98,6 +100,12 @@ class Runtime:
         while not self._everyone.asked_at or time.monotonic() - self._everyone.asked_at < longest:
             time.sleep(LOOK_SECONDS)
         os._exit(EX_SOFTWARE)
+
+    def flush_spool(self) -> None:
+        """Move on what producers of this machine have put into the spool, if the settings name one."""
+        spool = Spool.of(self._settings)
+        if spool is not None:
+            Flusher(self._settings, spool, for_ever=True).wake()
 
     def fail(self) -> None:
         """The worker shuts down because it cannot do its work: its supervisor is to see that."""

@@ -1,23 +1,26 @@
 -- append: take one event into its visitor's lane.
 -- KEYS: ledger apps wake
--- ARGV: prefix lane app id guest_uid payload once_key once_ms
--- Returns: {'APPENDED', seq} | {'DUPLICATE', id of the first event with this once_key}
+-- ARGV: prefix lane app id guest_uid payload once_key once_ms slot file row
+-- Returns: {'APPENDED', seq} | {'DUPLICATE', id of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
--- Shared: clock pump tail
+-- Shared: clock pump tail entrance
 local ledger, apps, wake = unpack(KEYS)
-local prefix, lane, app, id, guest_uid, payload, once_key, once_ms = unpack(ARGV)
+local prefix, lane, app, id, guest_uid, payload, once_key, once_ms, slot, file, row = unpack(ARGV)
 -- body
+local refusal = turned_away(id, slot, file, row)
+if refusal then
+  return {refusal}
+end
 local once = prefix .. 'once:' .. app .. ':' .. once_key
 if once_key ~= '' then
   local first = redis.call('GET', once)
   if first then
     return {'DUPLICATE', first}
   end
-end
-if once_key ~= '' then
   redis.call('SET', once, id, 'PX', once_ms) -- first: a time that is none must not leave half an event behind
 end
+note_entrance(id, slot, file, row)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 redis.call('HINCRBY', ledger, 'waiting', 1)
 local barrier = 0

@@ -35,6 +35,7 @@ def test_the_command_works_as_documented(
     (tmp_path / "order.json").write_text('{"order_id": "7", "revenue": 99.90}')
     (tmp_path / "visitor.json").write_text('{"email": "zoe@example.com"}')
     (tmp_path / "events.ndjson").write_text('{"type": "custom", "visitor_uid": "42", "properties": {"key": "a"}}\n')
+    insend.settings["INSEND_SPOOL"] = str(tmp_path / "spool.db")
     dead = letter(outbox, VISITOR)
     run = Replay.start(outbox)
     if command.startswith("replay"):

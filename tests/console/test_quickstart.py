@@ -97,7 +97,7 @@ def test_it_shows_the_ten_events_arrive_runs_on_and_leaves_only_data(
     ports = [int(re.findall(r":(\d+)/", url)[0]) for url in (tracker, shown(folder, "INSEND_REDIS_URL"))]
     assert not any(map(listening, ports))
     assert processes_below(folder) == []
-    assert sorted(path.name for path in (folder / "var").iterdir()) == ["lock", "redis"]
+    assert sorted(path.name for path in (folder / "var").iterdir()) == ["lock", "redis", "spool"]
 
 
 def test_what_was_accepted_is_there_the_next_time(folder: Path, start: Start) -> None:

@@ -197,6 +197,7 @@ def test_the_table_in_the_docs_names_exactly_the_keys_that_there_are() -> None:
         value for name, value in vars(keys).items() if isinstance(value, str) and name not in {"namespace", "prefix"}
     }
     families = {keys.due("APP"), keys.lane("LANE"), keys.outage("APP"), keys.suspects("APP"), keys.replay("RUN")}
+    families |= {keys.behind("LANE"), keys.slot("SLOT"), keys.spool("FILE")}
     families |= {keys.prefix + "pulse:MINUTE", keys.prefix + "once:APP:KEY"}  # the scripts spell these two themselves
     assert documented == {name.removeprefix(keys.prefix).replace("{NAMESPACE}:", "") for name in fixed | families}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -19,11 +20,13 @@ from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.console.sandbox import Received, Sandbox
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.dead import DeadLetters, Filter
+from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker.app import make_app
 
@@ -295,6 +298,20 @@ def test_a_unix_socket_will_do(tmp_path: Path, start_worker: StartWorker, sandbo
         assert worker.process.wait(60) == 0
         assert set(client.info("keyspace")) == {"db2"}
     assert len(sandbox.received) == 1
+
+
+def test_a_worker_moves_on_what_a_producer_of_its_machine_has_left_in_the_spool(
+    tmp_path: Path, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    spool = Spool(tmp_path / "spool.db", namespace=outbox.keys.namespace, most_bytes=10**8)
+    left = [(Entry(Lane(APP, "v", "1"), new_id(), payload("1", number)), "") for number in range(20)]
+    spool.keep(left, deadline=time.monotonic() + 60)
+    worker = start_worker(spool=str(spool.path))
+    wait_until(lambda: ledger(outbox).get("delivered") == 20)
+    assert [event.properties["number"] for event in sandbox.received] == list(range(20))
+    assert not spool.may_hold()
+    worker.signal(signal.SIGTERM, group=False)
+    assert worker.process.wait(60) == 0
 
 
 def test_redis_restarting_under_load_loses_nothing_and_keeps_the_order(

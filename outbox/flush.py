@@ -1,0 +1,131 @@
+"""Moving a spool's events on into the outbox: in order, and each exactly once, even if killed in the middle.
+
+A row goes in by the script that takes any event in; Redis remembers the last row of each spool, so one that had gone in
+before a crash is known there. Rows are dropped from the file only when Redis has answered for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import OutboxError, SpoolError
+from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.spool import Spool
+from insend_relay.outbox.store import Outbox
+
+BATCH = 200  # rows between two writes to the file
+DROP_SECONDS = 5.0  # what such a write may wait for others
+LOOK_SECONDS = 1.0  # how often a worker looks for something to do, and a producer whether another has done it
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.05, 1.0  # between two tries while Redis is away
+_log = logging.getLogger(__name__)
+
+
+def flush(spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: False) -> int:
+    """Move everything on; returns how many went. Only for whoever is ``spool.flushing()``.
+
+    Raises:
+        OutboxError: Redis does not take the next one; it and all behind it stay where they are.
+        SpoolError: The file will not do.
+    """
+    moved = 0
+    while not stop() and (rows := spool.first(BATCH)):
+        last = 0
+        try:
+            for row in rows:
+                if stop():
+                    break
+                outbox.enter(row.entry, row.way)
+                last = row.way.row
+                moved += 1
+        finally:
+            if last:
+                spool.drop(last, deadline=time.monotonic() + DROP_SECONDS)
+    spool.lower(deadline=time.monotonic() + DROP_SECONDS)
+    return moved
+
+
+class Flusher:
+    """A thread that moves a spool on while there is something in it.
+
+    Args:
+        settings: Where Redis is.
+        spool: The spool.
+        for_ever: Look again and again for what other processes have put into it; else the thread ends with the work.
+    """
+
+    _thread: threading.Thread | None
+
+    def __init__(self, settings: Settings, spool: Spool, *, for_ever: bool = False) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._for_ever = for_ever
+        self._start_afresh()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        if self._pid != os.getpid():
+            self._start_afresh()
+        with self._lock:
+            if self._thread is None:
+                self._stop = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(self._stop,), name="insend-flush", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; ``wake`` begins another."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stop.set()
+            thread.join(MOST_PAUSE_SECONDS)  # longer only while it waits for a Redis that does not answer
+
+    def _start_afresh(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread = None
+
+    def _run(self, stop: threading.Event) -> None:
+        with connect(self._settings.redis_url, connections=1) as client:
+            outbox = Outbox(client, namespace=self._settings.namespace)
+            pause = FIRST_PAUSE_SECONDS
+            failed = False
+            while not self._done(stop):
+                try:
+                    self._once(outbox, stop)
+                except (OutboxError, SpoolError) as error:
+                    if not failed:
+                        _log.warning("the spool %s waits: %s", self._spool.path, error)
+                    failed = True
+                    stop.wait(pause)
+                    pause = min(2 * pause, MOST_PAUSE_SECONDS)
+                else:
+                    failed, pause = False, FIRST_PAUSE_SECONDS
+
+    def _once(self, outbox: Outbox, stop: threading.Event) -> None:
+        if self._spool.may_hold():
+            with self._spool.flushing() as mine:
+                moved = flush(self._spool, outbox, stop=stop.is_set) if mine else 0
+            if moved:
+                _log.warning("%d events of the spool %s are in Redis now", moved, self._spool.path)
+        if self._for_ever or self._spool.may_hold():
+            stop.wait(LOOK_SECONDS)
+
+    def _done(self, stop: threading.Event) -> bool:
+        """Whether the thread is to end; from then on ``wake`` begins another."""
+        with self._lock:
+            if stop.is_set():
+                return True
+            try:
+                done = not self._for_ever and not self._spool.may_hold()
+            except SpoolError:
+                done = not self._for_ever
+            if done:
+                self._thread = None
+            return done
