@@ -44,7 +44,8 @@ def test_the_command_works_as_documented(
     else:
         put(outbox, VISITOR)
         result = insend(*shlex.split(command.replace("ID", str(dead))))
-    assert result.exit_code == 0, result.output
+    findings = {0, 1} if command.startswith("doctor") else {0}  # the tests' Redis syncs nothing, which is one
+    assert result.exit_code in findings, result.output
     assert "usage" not in result.output.lower()
 
 

@@ -14,7 +14,20 @@ from insend_relay.console import exits
 from insend_relay.outbox.errors import InvalidEvent, NotAccepted, OutboxError, RelayError, SettingsError
 from insend_relay.outbox.store import Outbox
 
-COMMANDS = ["worker", "send", "status", "audit", "dead", "replay", "visitor", "pause", "resume", "spool", "sandbox"]
+COMMANDS = [
+    "worker",
+    "send",
+    "status",
+    "audit",
+    "dead",
+    "replay",
+    "visitor",
+    "pause",
+    "resume",
+    "spool",
+    "doctor",
+    "sandbox",
+]
 EVERY = [[name] for name in COMMANDS if name != "dead"] + [
     ["dead", name] for name in ("list", "show", "groups", "discard", "export")
 ]

@@ -1,0 +1,95 @@
+"""``insend doctor``: what could cost events one day, with what is at stake and the mend; a line each."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from insend_relay.console.exits import FINDING
+from insend_relay.console.terminal import json_option, plain, print_json, screen
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.doctor import Finding, examine, read_facts
+from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.spool import Spool
+from insend_relay.outbox.store import Outbox
+
+_TRACKER_SECONDS = 5.0
+_STYLES = {"good": "green", "look": "yellow", "bad": "bold red", "unseen": "cyan"}
+_WORDS = {"good": "good", "look": "look", "bad": "BAD", "unseen": "cannot see"}
+
+
+@click.command(epilog="Example: insend doctor")
+@json_option
+def doctor(*, as_json: bool) -> None:
+    """What could cost events one day: how Redis, the spool and the way to the tracker are set up.
+
+    Exit code 1 when something is BAD: then events may be lost. Sends nothing to the tracker.
+    """
+    settings = Settings.from_env()
+    with connect(settings.redis_url) as client:  # not open_outbox: it writes, and this may be a replica
+        findings = examine(read_facts(Outbox(client, namespace=settings.namespace)), settings)
+    findings += [_tracker(settings), _spool(settings)]
+    if as_json:
+        print_json([{"about": each.about, "state": each.state, "text": each.text} for each in findings])
+    else:
+        console = screen()
+        for each in findings:
+            said = plain(f"{_WORDS[each.state]:10} ", _STYLES[each.state])
+            console.print(said, plain(f"{each.about:12} {each.text}"), sep="", soft_wrap=True)
+    if any(each.state == "bad" for each in findings):
+        raise click.exceptions.Exit(FINDING)
+
+
+def _tracker(settings: Settings) -> Finding:
+    """Whether a connection to the tracker can be opened; a proxy from the environment is taken for granted."""
+    url = urlsplit(settings.tracker_url)
+    place = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
+        return Finding("tracker", "unseen", f"{place} is reached through the proxy that the environment names")
+    try:
+        with socket.create_connection((url.hostname or "", int(place.rpartition(":")[2])), _TRACKER_SECONDS):
+            pass
+    except OSError as error:
+        why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        return Finding(
+            "tracker", "look", f"{place} cannot be reached from here ({why}); workers have to: check DNS and firewall"
+        )
+    if url.scheme == "http" and url.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        return Finding(
+            "tracker", "look", f"{place} is reached without TLS: personal data goes in the clear; use https://"
+        )
+    return Finding("tracker", "good", f"{place} can be reached")
+
+
+def _spool(settings: Settings) -> Finding:
+    spool = Spool.of(settings)
+    if spool is None:
+        return Finding(
+            "spool", "look", "none: while Redis is away calls raise NotAccepted; producers may name one by INSEND_SPOOL"
+        )
+    if not spool.path.exists():
+        folder = next(parent for parent in spool.path.parents if parent.exists())
+        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return Finding("spool", "good", f"{spool.path} can be made")
+        return Finding("spool", "bad", f"nothing can be written below {folder}: name another INSEND_SPOOL")
+    return _spool_file(spool)
+
+
+def _spool_file(spool: Spool) -> Finding:
+    try:
+        spool.lower(deadline=time.monotonic() + 1.0)
+        events = spool.look().events
+    except SpoolError as error:
+        return Finding("spool", "bad", f"{error}: events that Redis cannot take are refused")
+    mode = Path(spool.path).stat().st_mode & 0o077
+    if mode:
+        return Finding("spool", "look", f"{spool.path} can be read by others, and holds personal data: chmod 600")
+    if events:
+        return Finding("spool", "look", f"{events:,} events wait in {spool.path}: see `insend spool`")
+    return Finding("spool", "good", f"{spool.path} is writable and empty")

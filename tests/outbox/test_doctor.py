@@ -1,0 +1,126 @@
+"""The doctor sees what could cost events, says the mend, and never fails on a Redis that does not answer a question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+from lanes import put
+
+from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.doctor import Facts, examine, read_facts
+from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.store import Outbox
+
+LOCAL = Settings(redis_url="redis://127.0.0.1:6379/0")
+GOOD_CONFIG = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "maxclients": "10000"}
+GOOD_INFO = {
+    "redis_version": "7.2.4",
+    "role": "master",
+    "maxmemory": "1000",
+    "used_memory": "100",
+    "connected_clients": "3",
+    "aof_last_write_status": "ok",
+}
+
+
+def said(facts: Facts, settings: Settings = LOCAL) -> dict[str, str]:
+    """The findings: what about, and how it stands; the last of several."""
+    return {finding.about: f"{finding.state}: {finding.text}" for finding in examine(facts, settings)}
+
+
+def with_info(**changes: str) -> Facts:
+    return Facts(
+        info={**GOOD_INFO, **changes}, config=GOOD_CONFIG, strangers=False, user="insend", clock_ahead_seconds=0
+    )
+
+
+def with_config(**changes: str) -> Facts:
+    facts = with_info()
+    facts.config = {**GOOD_CONFIG, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    return facts
+
+
+def test_all_is_well_with_a_redis_as_we_ship_it(tmp_path: Path) -> None:
+    config = {"maxmemory": "100mb"}
+    with EmbeddedRedis(tmp_path, server="redis", config=config) as server, connect(server.url) as client:
+        outbox = Outbox(client)
+        put(outbox)
+        found = said(read_facts(outbox), Settings(redis_url=server.url))
+    replicas = found.pop("replicas")
+    assert replicas.startswith("look: none"), "which is worth a thought"
+    assert {about: text for about, text in found.items() if not text.startswith("good")} == {}
+    assert {"version", "persistence", "disk", "memory", "database", "connections", "access", "clock"} == found.keys()
+
+
+@pytest.mark.parametrize(
+    ("facts", "about", "expected"),
+    [
+        (with_config(appendonly="no"), "persistence", "bad: appendonly no"),
+        (with_config(appendfsync="everysec"), "persistence", "look: appendfsync everysec"),
+        (with_config(appendfsync="no"), "persistence", "bad: appendfsync no"),
+        (with_config(maxmemory_policy="allkeys-lru"), "memory", "bad: maxmemory-policy allkeys-lru"),
+        (with_info(maxmemory="0"), "memory", "look: noeviction, maxmemory not set"),
+        (with_info(used_memory="900"), "memory", "look: 90% of maxmemory"),
+        (with_info(), "memory", "good: noeviction, 10%"),
+        (with_info(redis_version="6.0.16"), "version", "bad: redis 6.0.16"),
+        (with_info(valkey_version="8.1.0"), "version", "good: valkey 8.1.0"),
+        (with_info(aof_last_write_status="err"), "disk", "bad: the last write"),
+        (with_info(rdb_last_bgsave_status="err"), "disk", "bad: Redis could not save"),
+        (with_info(loading="1"), "disk", "look: Redis is still loading"),
+        (with_info(role="slave"), "replicas", "bad: this is a replica"),
+        (with_info(connected_slaves="2"), "replicas", "look: 2 connected"),
+        (with_info(maxclients="100"), "connections", "look: 3 of 100"),
+        (with_info(), "connections", "good: 3 of 10,000"),
+    ],
+)
+def test_what_could_cost_events_is_said(facts: Facts, about: str, expected: str) -> None:
+    assert said(facts)[about].startswith(expected)
+
+
+def test_a_clock_that_is_off_is_worth_a_look() -> None:
+    for ahead, words in ((86_400.0, "86,400 s ahead of"), (-120.0, "120 s behind")):
+        facts = with_info()
+        facts.clock_ahead_seconds = ahead
+        assert words in said(facts)["clock"]
+
+
+def test_others_keys_are_worth_a_look(outbox: Outbox, client: redis.Redis, namespace: str) -> None:
+    put(outbox)
+    client.set(f"stranger-{namespace}", 1)
+    assert said(read_facts(outbox))["database"].startswith("look: others keep keys here too")
+    client.delete(f"stranger-{namespace}")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://redis.example.net:6379/0", ["no TLS", "no password", "as the user default"]),
+        ("rediss://:secret@redis.example.net:6379/0", ["as the user default"]),
+        ("redis://127.0.0.1:6379/0", []),
+        ("unix:///run/redis.sock", []),
+    ],
+)
+def test_the_way_to_redis_is_looked_at(url: str, words: list[str]) -> None:
+    facts = with_info()
+    facts.user = "default"
+    found = [finding for finding in examine(facts, Settings(redis_url=url)) if finding.about == "access"]
+    assert [word for word in words if any(word in finding.text for finding in found)] == words
+    assert [finding.state for finding in found] == (["look"] * len(words) or ["good"])
+    assert "secret" not in repr(found)
+
+
+def test_a_hosted_redis_that_forbids_to_ask_is_judged_by_what_can_be_seen(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path, server="redis") as server, connect(server.url) as client:
+        client.acl_setuser(
+            "guest", enabled=True, passwords=["+word"], keys=["*"], commands=["+time", "+ping", "+select", "+client"]
+        )
+        url = server.url.replace("redis://", "redis://guest:word@")
+        with connect(url) as guest:
+            facts = read_facts(Outbox(guest))
+    assert (facts.info, facts.config, facts.strangers, facts.user) == (None, None, None, None)
+    found = said(facts)
+    unseen = {about for about, text in found.items() if text.startswith("unseen")}
+    assert unseen == {"version", "persistence", "memory", "database", "connections"}
