@@ -4,7 +4,7 @@ BIN := .venv/bin
 ROOMS := producers outbox worker console
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench shop-django shop-flask shop-fastapi lint types imports package clean
+.PHONY: help run test check bench chaos shop-django shop-flask shop-fastapi lint types imports package clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -19,6 +19,9 @@ test: .venv/ready ## run every test, with branch coverage
 check: lint types imports test package ## what CI runs
 	@$(BIN)/coverage report
 	@echo "all checks passed"
+
+chaos: .venv/ready ## break everything by chance for MINUTES=10 (SEED= does a run again); writes docs/reliability.md
+	@$(BIN)/python tests/chaos/chaos_main.py $(or $(MINUTES),10) --seed "$(SEED)" --page docs/reliability.md
 
 shop-django: .venv/ready ## an example shop in Django, its worker and a sandbox tracker (likewise shop-flask, shop-fastapi)
 shop-flask: .venv/ready

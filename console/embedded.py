@@ -80,7 +80,7 @@ class EmbeddedRedis:
         self.port = port if _is_free(port) else 0
         self._keep_open = tuple(keep_open)
         self._program = find_server(server)
-        self._config = {**_DURABLE, **(config or {})}
+        self.config = {**_DURABLE, **(config or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._has_run = False
 
@@ -116,7 +116,7 @@ class EmbeddedRedis:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--daemonize", "no"]
-        for name, value in self._config.items():
+        for name, value in self.config.items():
             arguments += [f"--{name}", value]
         with (self.folder / "redis.log").open("ab") as log:
             self._process = start_child([str(self._program), *arguments], log, keep_open=self._keep_open)

@@ -1,0 +1,64 @@
+"""A producer process of a chaos run: sends one event after the other, and writes down what each call said.
+
+    python chaos_producer.py LOG NUMBER PEOPLE PER_SECOND CLOCK_SECONDS
+
+Before each call a line says what is tried, after it what became of it; a process that is killed between the two leaves
+the outcome open. A person begins as a guest, logs in with the tenth event, goes on as a visitor, and after thirty is
+followed by another. NUMBER tells apart the processes, each with people of its own; started again one goes on where its
+log ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+LOGIN, LAST = 10, 30
+
+
+def whose(person: str, number: int) -> dict[str, Any]:
+    """The uids of a person's event."""
+    guest, visitor = {"guest_uid": f"g.{person}"}, {"visitor_uid": person}
+    return guest if number < LOGIN else guest | visitor if number == LOGIN else visitor
+
+
+def main() -> None:
+    """Send until told to stop."""
+    log, me, people, per_second, clock = Path(sys.argv[1]), *map(float, sys.argv[2:])
+    real = time.time
+    time.time = lambda: real() + clock
+    time.time_ns = lambda: int((real() + clock) * 1e9)
+    from insend_relay.producers import InSend, NotAccepted  # noqa: PLC0415 - under the clock that was set
+
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+    continued: list[int] = []  # a call in which the process itself was stopped says nothing about its time
+    signal.signal(signal.SIGCONT, lambda *_: continued.append(1))
+    before = log.read_text().count("try ") if log.exists() else 0
+    with log.open("a") as told, InSend.from_env() as insend:
+        for at in itertools.count(before):
+            if stopped:
+                break
+            turn, seat = divmod(at, int(people))
+            generation, number = divmod(turn, LAST)
+            person = f"{me:.0f}-{seat}-{generation}"
+            print("try", person, number, file=told, flush=True)
+            start = time.perf_counter()
+            continued.clear()
+            try:
+                properties = {"person": person, "number": number}
+                receipt = insend.custom(key="chaos", properties=properties, **whose(person, number))
+                outcome = f"{receipt.where} {receipt.id.hex}"
+            except NotAccepted as error:
+                outcome = f"{'unknown' if error.unknown else 'refused'} -"
+            taken = 0.0 if continued else time.perf_counter() - start
+            print("got", person, number, outcome, f"{taken * 1000:.2f}", file=told, flush=True)
+            time.sleep(max(0.0, 1 / per_second - taken))
+
+
+if __name__ == "__main__":
+    main()
