@@ -1,0 +1,57 @@
+"""A Redis behind real TLS: the servers of the wheels speak none, so a thread of ours does it for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trustme
+
+from insend_relay.console.embedded import EmbeddedRedis
+
+
+@contextmanager
+def behind_tls(server: EmbeddedRedis, folder: Path) -> Iterator[str]:
+    """The address of this Redis by TLS; its certificate is of an authority that only the address knows."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, thither = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(_pass_on(reader, thither), _pass_on(there, writer))
+
+    async def listen() -> asyncio.Server:
+        return await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+
+    async def end() -> None:
+        listening.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    listening = asyncio.run_coroutine_threadsafe(listen(), loop).result(60)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result(60)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+    sink.transport.abort()
