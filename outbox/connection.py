@@ -42,7 +42,7 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -
     """
     over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
-        client = redis.Redis.from_url(
+        client = _Client.from_url(
             url,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
@@ -58,6 +58,18 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -
     except (TypeError, ValueError, theirs.RedisError):
         raise no_address() from None
     return client
+
+
+class _Client(redis.Redis):
+    """Leaves a server that has become a replica: after a failover its name may lead to the new primary."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except theirs.ResponseError as error:
+            if "READONLY" in str(error):
+                self.connection_pool.disconnect(inuse_connections=False)
+            raise
 
 
 def no_address() -> SettingsError:

@@ -35,12 +35,10 @@ class Way(NamedTuple):
     Attributes:
         slot: The producer's slot that its call had; "" for none.
         file: The spool that it has lain in; "" when it comes straight from a call.
-        row: Its row there.
     """
 
     slot: str = ""
     file: str = ""
-    row: int = 0
 
 
 DIRECT = Way()
@@ -85,7 +83,6 @@ class Entry(NamedTuple):
             once_ms=self.once_seconds * 1000,
             slot=way.slot,
             file=way.file,
-            row=way.row,
         )
 
     def read(self, reply: list[Any]) -> Appended:
@@ -133,7 +130,6 @@ class InvalidEntry(NamedTuple):
             payload=self.payload,
             slot=way.slot,
             file=way.file,
-            row=way.row,
         )
 
     def read(self, reply: list[Any]) -> Appended:

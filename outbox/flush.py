@@ -1,24 +1,27 @@
 """Moving a spool's events on into the outbox: in order, and each exactly once, even if killed in the middle.
 
-A row goes in by the script that takes any event in; Redis remembers the last row of each spool, so one that had gone in
-before a crash is known there. Rows are dropped from the file only when Redis has answered for them.
+A row goes in by the script that takes any event in; Redis remembers the ids that came last from each spool, so one that
+had gone in before a crash is known there. Rows are dropped from the file only when Redis has answered for them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError, SpoolError
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
+from insend_relay.outbox.spool import Kept, Spool
 from insend_relay.outbox.store import Outbox
 
 BATCH = 200  # rows between two writes to the file
+UNDROPPED = 600  # rows that Redis may have and the file too, when the disk has no room even to drop them
 DROP_SECONDS = 5.0  # what such a write may wait for others
 LOOK_SECONDS = 1.0  # how often a worker looks for something to do, and a producer whether another has done it
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.05, 1.0  # between two tries while Redis is away
@@ -32,21 +35,40 @@ def flush(spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: Fa
         OutboxError: Redis does not take the next one; it and all behind it stay where they are.
         SpoolError: The file will not do.
     """
-    moved = 0
+    moved = undropped = 0
     while not stop() and (rows := spool.first(BATCH)):
         last = 0
         try:
             for row in rows:
                 if stop():
                     break
-                outbox.enter(row.entry, row.way)
-                last = row.way.row
-                moved += 1
+                moved += _move(spool, outbox, row)
+                last = row.row
         finally:
             if last:
-                spool.drop(last, deadline=time.monotonic() + DROP_SECONDS)
+                undropped = _drop(spool, last, undropped + len(rows))
     spool.lower(deadline=time.monotonic() + DROP_SECONDS)
     return moved
+
+
+def _move(spool: Spool, outbox: Outbox, row: Kept) -> int:
+    if row.entry is not None:
+        outbox.enter(row.entry, row.way)
+        return 1
+    _log.error("row %d of the spool %s cannot be read; it is put aside there", row.row, spool.path)
+    spool.put_aside(row.row, deadline=time.monotonic() + DROP_SECONDS)
+    return 0
+
+
+def _drop(spool: Spool, last: int, undropped: int) -> int:
+    """Drop what Redis has; how many could not be dropped by now, because the disk is full."""
+    try:
+        spool.drop(last, deadline=time.monotonic() + DROP_SECONDS)
+    except SpoolError:
+        if undropped >= UNDROPPED:
+            raise
+        return undropped
+    return 0
 
 
 class Flusher:
@@ -64,30 +86,29 @@ class Flusher:
         self._settings = settings
         self._spool = spool
         self._for_ever = for_ever
-        self._start_afresh()
+        self.begin_anew()
+        _flushers.add(self)
 
     def wake(self) -> None:
-        """There may be something to do."""
-        if self._pid != os.getpid():
-            self._start_afresh()
+        """There may be something to do. Without a thread to be had, somebody else will do it, or a later call."""
         with self._lock:
-            if self._thread is None:
-                self._stop = threading.Event()
-                self._thread = threading.Thread(target=self._run, args=(self._stop,), name="insend-flush", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                stop = threading.Event()
+                thread = threading.Thread(target=self._run, args=(stop,), name="insend-flush", daemon=True)
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread, self._stop = thread, stop
 
     def close(self) -> None:
         """End the thread; ``wake`` begins another."""
-        if self._pid != os.getpid():
-            return
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
             self._stop.set()
             thread.join(MOST_PAUSE_SECONDS)  # longer only while it waits for a Redis that does not answer
 
-    def _start_afresh(self) -> None:
-        self._pid = os.getpid()
+    def begin_anew(self) -> None:
+        """In a forked child the parent's thread is not there, and its lock may be held for ever."""
         self._lock = threading.Lock()
         self._thread = None
 
@@ -103,10 +124,15 @@ class Flusher:
                     if not failed:
                         _log.warning("the spool %s waits: %s", self._spool.path, error)
                     failed = True
-                    stop.wait(pause)
-                    pause = min(2 * pause, MOST_PAUSE_SECONDS)
+                except Exception:  # noqa: BLE001 - whatever it is, this thread must live to try again
+                    _log.exception("a defect of the flush; it goes on")
+                    failed = True
                 else:
                     failed, pause = False, FIRST_PAUSE_SECONDS
+                if failed:
+                    client.connection_pool.disconnect()  # after a failover its name may lead to the new primary
+                    stop.wait(pause)
+                    pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
     def _once(self, outbox: Outbox, stop: threading.Event) -> None:
         if self._spool.may_hold():
@@ -129,3 +155,14 @@ class Flusher:
             if done:
                 self._thread = None
             return done
+
+
+_flushers: weakref.WeakSet[Flusher] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for flusher in list(_flushers):
+        flusher.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -100,7 +100,7 @@ class Keys:
         return f"{self.prefix}slot:{name}"
 
     def spool(self, file: str) -> str:
-        """The last row of a spool that has come in."""
+        """The ids that came in last from a spool."""
         return f"{self.prefix}spool:{file}"
 
     def behind(self, guest: Lane | str) -> str:

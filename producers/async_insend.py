@@ -49,14 +49,18 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
         return await self._carry_out(plan) if self.settings.enabled else plan.disabled()
 
     async def _carry_out(self, plan: Plan) -> Receipt:
+        if (
+            plan.entry is not None
+            and self._spooling.may_take()
+            and await asyncio.to_thread(self._spooling.must_take, plan.entry)
+        ):
+            return await self._spool(plan, plan.entry)
         self._link.start_call()
         if plan.entry is None:
             if plan.counted:
                 with suppress(OutboxError):  # nothing is lost but a count
                     await self._outbox.count(plan.counted)
             return plan.not_kept()
-        if self._spooling.must_take(plan.entry):
-            return await self._spool(plan, plan.entry)
         slot = self._slots.take()
         try:
             appended = await self._outbox.enter(plan.entry, Way(slot))

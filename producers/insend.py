@@ -84,14 +84,14 @@ class InSend(Producer[Receipt]):
         return self._carry_out(plan) if self.settings.enabled else plan.disabled()
 
     def _carry_out(self, plan: Plan) -> Receipt:
+        if plan.entry is not None and self._spooling.may_take() and self._spooling.must_take(plan.entry):
+            return self._spool(plan, plan.entry)
         self._link.start_call()
         if plan.entry is None:
             if plan.counted:
                 with suppress(OutboxError):  # nothing is lost but a count
                     self._outbox.count(plan.counted)
             return plan.not_kept()
-        if self._spooling.must_take(plan.entry):
-            return self._spool(plan, plan.entry)
         slot = self._slots.take()
         try:
             appended = self._outbox.enter(plan.entry, Way(slot))

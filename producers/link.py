@@ -141,8 +141,9 @@ class Link:
         if self._open and not self._doubted:
             return OutboxUnreachable(f"all connections to Redis were busy {within}")
         error = OutboxUnreachable(f"no connection to Redis at {self.address} {within}")
-        self._away = error
-        self._changed.notify_all()
+        if not self._open:  # else an answer may come there, and then it is not away
+            self._away = error
+            self._changed.notify_all()
         return error
 
     def _give_back(self, connection: TimedConnection) -> None:
@@ -151,6 +152,8 @@ class Link:
                 connection.close()
                 return
             self._idle.append(connection)
+            self._away = None  # it has just answered
+            self._doubted = False
             if self._waiting:
                 self._changed.notify_all()
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import weakref
 
 
 class Slots:
     """The slots of one InSend, for any number of threads; a forked child has slots of its own."""
 
     def __init__(self) -> None:
-        self._start_afresh()
+        self.begin_anew()
+        _all.add(self)
 
     def take(self) -> str:
         """A slot that no other call has; as many come to be as there are calls at once."""
-        if os.getpid() != self._pid:
-            self._start_afresh()
         try:
             return self._free.pop()
         except IndexError:
@@ -32,8 +32,19 @@ class Slots:
         if slot.startswith(self._producer):  # else it was taken before a fork, and the parent has it too
             self._free.append(slot)
 
-    def _start_afresh(self) -> None:
-        self._pid = os.getpid()
+    def begin_anew(self) -> None:
+        """Slots that nobody has had."""
         self._producer = secrets.token_hex(6)
         self._numbers = itertools.count()
         self._free: list[str] = []
+
+
+_all: weakref.WeakSet[Slots] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for slots in list(_all):
+        slots.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ WAIT_SHARE = 0.4  # of INSEND_ENQUEUE_TIMEOUT_MS: what a call waits for its turn
 FSYNC_SECONDS = 1.0  # and, once it is being written, for the disk
 TOO_BUSY = "the spool was busy too long"
 NO_ANSWER = "the spool's disk does not answer"
+CLOSE_SECONDS = 2.0
 _AT_ONCE = 500
 _log = logging.getLogger("insend_relay.producers")
 
@@ -32,6 +34,9 @@ class _Wish(NamedTuple):
     entry: Entry | InvalidEntry
     slot: str
     kept: Future[None]
+
+
+_Wishes = queue.SimpleQueue[_Wish | None]  # None ends the thread
 
 
 class Spooling:
@@ -45,7 +50,7 @@ class Spooling:
         wait_seconds: What a call waits for its turn.
     """
 
-    _thread: threading.Thread | None
+    _writing: tuple[threading.Thread, _Wishes] | None
 
     def __init__(self, settings: Settings) -> None:
         self.spool = Spool.of(settings)
@@ -53,16 +58,25 @@ class Spooling:
         if self.spool is not None:
             self._flusher = Flusher(settings, self.spool)
         self._said = False
-        self._start_afresh()
+        self.begin_anew()
+        _all.add(self)
+
+    def may_take(self) -> bool:
+        """Whether anything lies in the spool, so that it has to be asked; costs next to nothing."""
+        if self.spool is None:
+            return False
+        try:
+            return self.spool.may_hold()
+        except SpoolError as error:
+            self._complain(error)
+            return False
 
     def must_take(self, entry: Entry | InvalidEntry) -> bool:
         """Whether an earlier event of the visitor lies in the spool, so that this one has to follow."""
         if self.spool is None:
             return False
+        self._flusher.wake()  # what an earlier process has left there, too
         try:
-            if not self.spool.may_hold():
-                return False
-            self._flusher.wake()  # what an earlier process has left there, too
             return self.spool.holds(entry.lanes)
         except SpoolError as error:
             self._complain(error)
@@ -75,41 +89,48 @@ class Spooling:
             entry: The event.
             slot: The slot of the call that tried to bring it into Redis, when nobody knows whether it did.
         """
-        if self._pid != os.getpid():
-            self._start_afresh()
         kept: Future[None] = Future()
-        self._wishes.put(_Wish(entry, slot, kept))
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="insend-spool", daemon=True)
-                self._thread.start()
+        try:
+            with self._lock:
+                self._wishes().put(_Wish(entry, slot, kept))
+        except RuntimeError as error:  # no more threads, or Python is shutting down
+            kept.set_exception(SpoolError(f"no thread to write to the spool with: {error}"))
         return kept
 
     def close(self) -> None:
         """End the threads; a later call starts them anew."""
         if self.spool is None:
             return
-        with self._starting:
-            thread, self._thread = self._thread, None
-        if thread is not None and self._pid == os.getpid():
-            self._wishes.put(None)
-            thread.join()
+        with self._lock:
+            writing, self._writing = self._writing, None
+            if writing is not None:
+                writing[1].put(None)
+        if writing is not None:
+            writing[0].join(CLOSE_SECONDS)  # longer only while its disk does not answer
         self._flusher.close()
-        self.spool.close()
 
-    def _start_afresh(self) -> None:
-        self._pid = os.getpid()
-        self._wishes: queue.SimpleQueue[_Wish | None] = queue.SimpleQueue()
-        self._starting = threading.Lock()
-        self._thread = None
+    def begin_anew(self) -> None:
+        """In a forked child the parent's thread is not there, and its lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._writing = None
 
-    def _write(self) -> None:
-        wishes = self._wishes
-        while (wish := wishes.get()) is not None:
-            batch = [wish]
-            while len(batch) < _AT_ONCE and not wishes.empty() and (more := wishes.get()) is not None:
-                batch.append(more)
-            self._write_down([each for each in batch if each.kept.set_running_or_notify_cancel()])
+    def _wishes(self) -> _Wishes:
+        """The queue of the thread that writes; the lock is held."""
+        if self._writing is None or not self._writing[0].is_alive():
+            wishes: _Wishes = queue.SimpleQueue()
+            thread = threading.Thread(target=self._write, args=(wishes,), name="insend-spool", daemon=True)
+            thread.start()
+            self._writing = thread, wishes
+        return self._writing[1]
+
+    def _write(self, wishes: _Wishes) -> None:
+        ended = False
+        while not ended:
+            batch = [wishes.get()]
+            while len(batch) < _AT_ONCE and not wishes.empty():
+                batch.append(wishes.get())
+            ended = None in batch
+            self._write_down([wish for wish in batch if wish and wish.kept.set_running_or_notify_cancel()])
 
     def _write_down(self, batch: list[_Wish]) -> None:
         if not batch or self.spool is None:
@@ -130,3 +151,14 @@ class Spooling:
         if not self._said:
             _log.error("%s", error)
         self._said = True
+
+
+_all: weakref.WeakSet[Spooling] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for spooling in list(_all):
+        spooling.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,17 +1,17 @@
 -- bury_invalid: an event that breaks the tracker's rules is kept as a dead letter, for a person to look at.
 -- KEYS: ledger dead dead_index dead_groups
--- ARGV: prefix lane id group meta payload slot file row
+-- ARGV: prefix lane id group meta payload slot file
 -- Returns: {'BURIED', seq} | {'ALREADY'} | {'CLOSED'}
 -- Invariant: accepted and dead rise together. lane is '' when the event names no usable visitor.
 -- Shared: clock letter entrance
 local ledger, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, lane, id, group, meta, payload, slot, file, row = unpack(ARGV)
+local prefix, lane, id, group, meta, payload, slot, file = unpack(ARGV)
 -- body
-local refusal = turned_away(id, slot, file, row)
+local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
 end
-note_entrance(id, slot, file, row)
+note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 beat('accepted')
 put_letter(id, lane, group, meta, struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, 0) .. payload)

@@ -25,7 +25,7 @@ local function take(lane)
     redis.call('HDEL', lease, lane)
     return 0
   end
-  if string.byte(record) > tonumber(version) then
+  if version_of(record) > tonumber(version) then
     redis.call('ZADD', due_key(lane), now + NEWER_MS, lane)
     return 0
   end

@@ -34,7 +34,7 @@ def test_an_empty_spool_is_in_order_and_looking_makes_no_file(insend: CommandLin
     result = insend("spool")
     assert (result.exit_code, result.stdout) == (0, f"Nothing lies in {file}.\n")
     assert not file.exists()
-    assert insend.json("spool") == {"file": str(file), "events": 0, "oldest_at_ms": None, "bytes": 0}
+    assert insend.json("spool") == {"file": str(file), "events": 0, "oldest_at_ms": None, "bytes": 0, "unreadable": 0}
 
 
 @pytest.mark.usefixtures("spool")

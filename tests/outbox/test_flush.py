@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ def test_a_flush_that_was_killed_before_it_dropped_what_had_gone_doubles_nothing
     entries = [event() for _ in range(10)]
     keep(spool, *entries)
     for row in spool.first(7):
+        assert row.entry
         outbox.enter(row.entry, row.way)
     assert flush(spool, outbox) == 10
     assert waiting(outbox) == [entry.id.bytes for entry in entries]
@@ -108,6 +110,7 @@ def test_a_redis_that_takes_no_more_leaves_the_rest_in_the_spool_in_order(spool:
     with EmbeddedRedis(tmp_path / "redis", server="redis") as server, connect(server.url) as client:
         outbox = Outbox(client, namespace=spool.namespace)
         for row in spool.first(2):
+            assert row.entry
             outbox.enter(row.entry, row.way)
         client.config_set("maxmemory", 1)
         with pytest.raises(OutboxFull):
@@ -116,6 +119,54 @@ def test_a_redis_that_takes_no_more_leaves_the_rest_in_the_spool_in_order(spool:
         client.config_set("maxmemory", 0)
         assert flush(spool, outbox) == 3
         assert waiting(outbox) == [entry.id.bytes for entry in entries]
+
+
+def test_a_file_that_was_copied_loses_nothing(spool: Spool, outbox: Outbox, tmp_path: Path) -> None:
+    keep(spool, event())
+    flush(spool, outbox)
+    spool.close()
+    shutil.copy(spool.path, tmp_path / "copy.db")
+    copy = Spool(tmp_path / "copy.db", namespace=spool.namespace, most_bytes=10**8)
+    for one in (spool, copy):
+        keep(one, event(), event())
+        assert flush(one, outbox) == 2
+    assert ledger(outbox, "accepted") == [5]
+
+
+def test_a_disk_that_is_too_full_even_to_drop_holds_nobody_up(
+    spool: Spool, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SpoolError("the spool cannot be written: database or disk is full")
+
+    keep(spool, *(event() for _ in range(450)))
+    monkeypatch.setattr(spool._file, "transaction", full)
+    with pytest.raises(SpoolError, match="full"):
+        flush(spool, outbox)
+    assert ledger(outbox, "accepted") == [450]
+    assert not spool.holds([str(ALICE)])
+    monkeypatch.undo()
+    assert flush(spool, outbox) == 0
+    assert spool.look().events == 450, "dropped with the next that come"
+    keep(spool, event())
+    assert (flush(spool, outbox), spool.look().events) == (1, 0)
+
+
+def test_and_a_flush_does_not_go_further_than_redis_remembers(
+    spool: Spool, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SpoolError("the spool cannot be written: database or disk is full")
+
+    keep(spool, *(event() for _ in range(1_000)))
+    monkeypatch.setattr(spool._file, "transaction", full)
+    with pytest.raises(SpoolError, match="full"):
+        flush(spool, outbox)
+    assert ledger(outbox, "accepted") == [600]
+    monkeypatch.undo()
+    spool._file.after = 0  # as in another process
+    assert flush(spool, outbox) == 1_000
+    assert ledger(outbox, "accepted") == [1_000]
 
 
 def test_it_stops_when_it_is_told_to(spool: Spool, outbox: Outbox) -> None:

@@ -151,6 +151,22 @@ def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
         assert not insend._link._doubted
 
 
+def test_after_a_late_answer_another_connection_that_answers_ends_all_doubt(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.producers.link.MOST_CONNECTIONS", 1)
+    link = Link(redis_url, timeout_seconds=10)
+    link.start_call()
+    held = link._take(time.monotonic() + 60)
+    link._doubted = True  # as if an answer on another had been late
+    with pytest.raises(OutboxUnreachable, match="within 5 ms"):
+        link._take(time.monotonic() + 60)
+    link._give_back(held)
+    assert (link._away, link._doubted) == (None, False)
+    assert link.execute_command("PING") == b"PONG"
+    link.close()
+
+
 def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_redis: EmbeddedRedis) -> None:
     with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
         insend.link(visitor_uid="41")

@@ -284,7 +284,7 @@ def test_events_that_come_together_share_a_write_and_each_visitors_keep_their_or
     assert (len(rows), sum(sizes)) == (200, 200)
     assert max(sizes) > 1
     for number, sent in receipts.items():
-        assert [row.entry.id.hex for row in rows if row.entry.lane == Lane(APP, "v", f"{number}")] == sent
+        assert [row.entry.id.hex for row in rows if row.entry and row.entry.lane == Lane(APP, "v", f"{number}")] == sent
 
 
 def test_a_forked_child_spools_with_a_thread_of_its_own(insend: InSend, spool: Spool) -> None:
@@ -298,7 +298,7 @@ def test_a_forked_child_spools_with_a_thread_of_its_own(insend: InSend, spool: S
             os._exit(0 if where == "spool" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     insend.link(visitor_uid=3)
-    assert [row.entry.lane and row.entry.lane.uid for row in spool.first(9)] == ["1", "2", "3"]
+    assert [row.entry and row.entry.lane and row.entry.lane.uid for row in spool.first(9)] == ["1", "2", "3"]
 
 
 def test_after_close_nothing_runs_and_a_call_begins_anew(insend: InSend, spool: Spool) -> None:
@@ -320,6 +320,33 @@ def test_a_spool_that_cannot_be_read_counts_as_one_that_holds_nothing(
 
     monkeypatch.setattr(Spool, "holds", broken)
     insend.link(visitor_uid=1)
+    assert insend.link(visitor_uid=1).where == "spool"
+
+
+def test_close_ends_although_a_call_is_still_in_line(insend: InSend, path: Path) -> None:
+    insend.link(visitor_uid=1)
+    with sqlite3.connect(path) as other:
+        other.execute("BEGIN IMMEDIATE")  # the thread that writes has to wait
+        wishes = [insend._spooling.keep(Entry(Lane(APP, "v", "1"), new_id(), b"{}")) for _ in range(3)]
+        wishes[1].cancel()
+        closing = threading.Thread(target=insend.close)
+        closing.start()
+        other.rollback()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert insend.link(visitor_uid=1).where == "spool"
+
+
+def test_without_a_thread_to_be_had_the_call_says_so_and_the_next_one_tries_again(
+    insend: InSend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(NotAccepted, match="thread"):
+            insend.link(visitor_uid=1)
     assert insend.link(visitor_uid=1).where == "spool"
 
 

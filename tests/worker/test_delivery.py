@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import redis
 from delivering import APP, Append, drained, ledger
 from waiting import wait_until
@@ -292,6 +293,19 @@ def test_a_record_that_cannot_be_read_is_buried_with_its_bytes(
     assert letters(outbox) == [("?", UNDECODABLE)]
     assert next(iter(DeadLetters(outbox).scan(Filter()))).payload == broken
     assert numbers(sandbox.requests, "1") == [2]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 42 + b"\xff"])
+def test_bytes_that_are_no_record_at_all_stop_nobody(
+    append: Append, delivering: Delivering, outbox: Outbox, data: bytes
+) -> None:
+    append("1", 0)
+    outbox.read("RPUSH", outbox.keys.lane(Lane(APP, "v", "1")), data)
+    append("1", 1)
+    append("2", 0)
+    with delivering():
+        wait_until(lambda: ledger(outbox).get("delivered") == 3)
+    assert letters(outbox) == [("?", UNDECODABLE)]
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back_and_counts_against_nobody(

@@ -39,7 +39,7 @@ local function advance(lane, fence, worker, lease_ms, version)
     return ''
   end
   local open_from = tonumber(redis.call('ZSCORE', apps, app_of(lane)) or 0)
-  if tonumber(lease_ms) > 0 and open_from <= now and string.byte(following) <= tonumber(version) then
+  if tonumber(lease_ms) > 0 and open_from <= now and version_of(following) <= tonumber(version) then
     hold(lane, fence, following, worker, lease_ms)
     return following
   end

@@ -11,9 +11,13 @@ local function id_of(record)
   return string.sub(record, 18, 33)
 end
 
--- Offset 9, eight bytes; the rest of the record is not Lua's business.
+-- The rest of the record is not Lua's business. Bytes that are no record must not break a script: a worker buries them.
+local function version_of(record)
+  return string.byte(record) or 0
+end
+
 local function accepted_at(record)
-  return (struct.unpack('>I8', record, 10))
+  return #record < 17 and now or struct.unpack('>I8', record, 10)
 end
 
 local function due_key(lane)

@@ -1,9 +1,11 @@
 -- letter: how a dead letter is written and taken away. Needs: clock.
 -- Layout, big-endian: version 1 (1 byte), died at ms (8), then with their lengths: lane (2), group (2), meta (4), record.
 local function put_letter(id, lane, group, meta, record)
+  id = id .. string.rep('\0', 16 - #id) -- of bytes that are no record
+  local seq = #record < 9 and 0 or struct.unpack('>I8', record, 2)
   redis.call('HSET', dead, id, struct.pack('>BI8I2', 1, now, #lane) .. lane .. struct.pack('>I2', #group) .. group
     .. struct.pack('>I4', #meta) .. meta .. record)
-  redis.call('ZADD', dead_index, (struct.unpack('>I8', record, 2)), id)
+  redis.call('ZADD', dead_index, seq, id)
   redis.call('HINCRBY', dead_groups, group, 1)
   redis.call('HINCRBY', ledger, 'dead', 1)
   beat('dead')
