@@ -39,7 +39,8 @@ local function advance(lane, fence, worker, lease_ms, version)
     return ''
   end
   local open_from = tonumber(redis.call('ZSCORE', apps, app_of(lane)) or 0)
-  if tonumber(lease_ms) > 0 and open_from <= now and version_of(following) <= tonumber(version) then
+  local readable = following ~= '' and version_of(following) <= tonumber(version) -- '' would say that there is none
+  if tonumber(lease_ms) > 0 and open_from <= now and readable then
     hold(lane, fence, following, worker, lease_ms)
     return following
   end
