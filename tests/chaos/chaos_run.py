@@ -202,8 +202,11 @@ class Run:
         for proxy in self.proxies:
             self.run(proxy.stop())
         self.run(self.tracker.stop())
+        self.run(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+        self.outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
         self.spool.close()
         self.redis.kill()
 
@@ -322,6 +325,14 @@ class Run:
             "slowest call ms": told.slowest_ms,
         }
         return Report(self.seed, dict(sorted(self.done.items())), figures, wrong)
+
+
+async def _end_tasks() -> None:
+    """Connections that are still served."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _out_of_order(arrivals: list[Arrival]) -> list[str]:
