@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ def run_chaos(folder: Path, *, seed: int, minutes: float, fsync: str) -> Report:
         run.calm(3)
         while True:
             for name in run.chances.sample(sorted(FAULTS), len(FAULTS)):
+                run.when.append((time.monotonic(), name))
                 FAULTS[name](run)
                 run.done[name] += 1
                 run.calm(CALM_SECONDS)
@@ -48,11 +50,13 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="where to write what a good run came to")
     given = parser.parse_args()
     seed = int(given.seed) if given.seed else secrets.randbelow(10**9)
-    with tempfile.TemporaryDirectory() as folder:
-        report = run_chaos(Path(folder), seed=seed, minutes=given.minutes, fsync=given.fsync)
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    report = run_chaos(folder, seed=seed, minutes=given.minutes, fsync=given.fsync)
     print(report.as_json())  # noqa: T201 - this is its purpose
     if report.wrong:
+        print(f"what its processes have written: {folder}", file=sys.stderr)  # noqa: T201 - likewise
         sys.exit(1)
+    shutil.rmtree(folder)
     if given.page:
         given.page.write_text(page(report, minutes=given.minutes, fsync=given.fsync), encoding="utf-8")
 

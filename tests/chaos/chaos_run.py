@@ -172,6 +172,7 @@ class Run:
         self.seed = seed
         self.chances = random.Random(seed)
         self.done: Counter[str] = Counter()
+        self.when: list[tuple[float, str]] = []  # monotonic seconds, and the fault that began then
         self.redis = EmbeddedRedis(folder / "redis", server="redis", config={"appendfsync": fsync})
         self._numbers = producers, workers
         self._loop = asyncio.new_event_loop()
@@ -287,6 +288,12 @@ class Run:
             return False
         return not waiting and not self.spool.may_hold()
 
+    def _life(self, line: str, arrivals: list[Arrival]) -> str:
+        """What is known of the person in such a line: the faults' times, and each arrival."""
+        person = line.partition("person='")[2].partition("'")[0]
+        mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == person]
+        return f"arrivals {mine}; faults {[(round(at, 2), name) for at, name in self.when][-40:]}"
+
     def report(self) -> Report:
         """Compare what producers, tracker and relay have written down; when all is drained."""
         told = Told()
@@ -305,6 +312,7 @@ class Run:
             for event in doubled
             if event in told.kept and told.kept[event] not in doubtful
         ]
+        wrong = [f"{line}: {self._life(line, arrivals)}" for line in wrong]
         books = audit(self.outbox)
         counts = books.counts
         wrong += [*books.findings, *(f"{counts['waiting']} still waiting" for _ in range(min(1, counts["waiting"])))]

@@ -38,12 +38,17 @@ class Arrival:
     Attributes:
         event: Which.
         at: When, monotonic seconds.
+        mode: How the tracker answered then.
         accepted: Whether a status line 200 was written, so that the tracker holds it for counted.
     """
 
     event: Event
     at: float
+    mode: str
     accepted: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.at:.2f} {self.mode}{' accepted' if self.accepted else ''}"
 
 
 Answer = Callable[["Tracker", asyncio.StreamWriter, Arrival], Awaitable[None]]
@@ -83,11 +88,11 @@ class Tracker:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.lower().split(b"\r\n")
                 length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
-                arrival = Arrival(_event(await reader.readexactly(length)), time.monotonic())
+                arrival = Arrival(_event(await reader.readexactly(length)), time.monotonic(), self.mode)
                 self.arrivals.append(arrival)
                 await MODES[self.mode](self, writer, arrival)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+        except (asyncio.IncompleteReadError, OSError):  # whoever hung up first
             pass
         finally:
             self._open.discard(writer)
