@@ -32,18 +32,24 @@ def doctor(*, as_json: bool) -> None:
     Exit code 1 when something is BAD: then events may be lost. Sends nothing to the tracker.
     """
     settings = Settings.from_env()
-    with connect(settings.redis_url) as client:  # not open_outbox: it writes, and this may be a replica
-        findings = examine(read_facts(Outbox(client, namespace=settings.namespace)), settings)
-    findings += [_tracker(settings), _spool(settings)]
-    if as_json:
-        print_json([{"about": each.about, "state": each.state, "text": each.text} for each in findings])
-    else:
-        console = screen()
-        for each in findings:
-            said = plain(f"{_WORDS[each.state]:10} ", _STYLES[each.state])
-            console.print(said, plain(f"{each.about:12} {each.text}"), sep="", soft_wrap=True)
+    findings = [_tracker(settings), _spool(settings)]
+    try:
+        with connect(settings.redis_url) as client:  # not open_outbox: it writes, and this may be a replica
+            findings = [*examine(read_facts(Outbox(client, namespace=settings.namespace)), settings), *findings]
+    finally:  # with Redis away the rest is worth knowing all the more
+        _print(findings, as_json=as_json)
     if any(each.state == "bad" for each in findings):
         raise click.exceptions.Exit(FINDING)
+
+
+def _print(findings: list[Finding], *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"about": each.about, "state": each.state, "text": each.text} for each in findings])
+        return
+    console = screen()
+    for each in findings:
+        said = plain(f"{_WORDS[each.state]:10} ", _STYLES[each.state])
+        console.print(said, plain(f"{each.about:12} {each.text}"), sep="", soft_wrap=True)
 
 
 def _tracker(settings: Settings) -> Finding:

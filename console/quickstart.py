@@ -32,7 +32,7 @@ from insend_relay.console.child import start_child
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.console.sandbox import CannotListen, Received, Sandbox
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.errors import RelayError
+from insend_relay.outbox.errors import OutboxError, RelayError
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
@@ -119,6 +119,8 @@ def surroundings(folder: Path, lock: int) -> Iterator[Surroundings]:
             "INSEND_REDIS_URL is set in this shell, and no tracker: the sandbox would swallow the events that wait "
             "there. Unset it, or set INSEND_TRACKER_URL, INSEND_APP_KEY and INSEND_DOMAIN too."
         )
+    if not own_redis:
+        _must_be_there(environ["INSEND_REDIS_URL"])
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     around = Surroundings(environ, None, alive=lambda: True)
     with contextlib.ExitStack() as stack:
@@ -136,6 +138,18 @@ def surroundings(folder: Path, lock: int) -> Iterator[Surroundings]:
         if named:
             console.print(f"from this shell: {', '.join(named)}", highlight=False)
         yield around
+
+
+def _must_be_there(redis_url: str) -> None:
+    with connect(redis_url) as client:
+        try:
+            Outbox(client).read("PING")
+        except OutboxError as error:
+            named = " ".join(name for name in SHOWN if os.environ.get(name))
+            raise Elsewhere(
+                f"INSEND_REDIS_URL is set in this shell, and that Redis cannot be used: {error}. "
+                f"Start it, or let this bring its own; type: unset {named}"
+            ) from None
 
 
 def _sandbox(stack: contextlib.ExitStack, arrivals: Arrivals) -> Sandbox:

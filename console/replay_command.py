@@ -57,7 +57,7 @@ def replay(
     if run_id and wanted != Wanted():
         raise click.UsageError("--run goes on with the filters that the replay was started with: leave them out")
     if background and rate:
-        raise click.UsageError("--background goes at the pace of the workers' INSEND_REPLAY_PER_SECOND")
+        raise click.UsageError("leave out --rate: in the background the pace is the workers' INSEND_REPLAY_PER_SECOND")
     settings = Settings.from_env()
     console = screen(stderr=as_json)
     with open_outbox(settings) as outbox:

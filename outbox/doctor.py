@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.errors import OutboxError, OutboxRefused
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 
@@ -48,6 +48,7 @@ class Facts:
         strangers: Whether keys that are not ours lie in the database.
         user: Who we are, by ACL WHOAMI.
         clock_ahead_seconds: Redis's clock less this machine's.
+        keys_refused: Why this user may not touch our keys; "" when it may.
     """
 
     info: dict[str, str] | None = None
@@ -55,6 +56,7 @@ class Facts:
     strangers: bool | None = None
     user: str | None = None
     clock_ahead_seconds: float | None = None
+    keys_refused: str = ""
 
 
 def read_facts(outbox: Outbox) -> Facts:
@@ -66,6 +68,10 @@ def read_facts(outbox: Outbox) -> Facts:
     facts.info = _asked(lambda: _lines(outbox.read("INFO")))
     facts.config = _asked(lambda: _config(outbox))
     facts.strangers = _asked(lambda: _has_strangers(outbox))
+    try:
+        outbox.read("HGET", outbox.keys.ledger, "accepted")
+    except OutboxRefused as error:
+        facts.keys_refused = str(error)
     facts.user = _asked(lambda: _text(outbox.read("ACL", "WHOAMI")))
     return facts
 
@@ -209,14 +215,18 @@ def _connections(facts: Facts, settings: Settings) -> Iterator[Finding]:
 def _access(facts: Facts, settings: Settings) -> Iterator[Finding]:
     url = urlsplit(settings.redis_url)
     local = url.scheme == "unix" or (url.hostname or "") in {"127.0.0.1", "localhost", "::1"}
+    if facts.keys_refused:
+        yield Finding(
+            "access", "bad", f"{facts.keys_refused}: nothing can be kept; docs/deploy.md has the rights we need"
+        )
     if url.scheme == "redis" and not local:
         yield Finding("access", "look", "no TLS: whoever listens reads personal data and the password; use rediss://")
     if not local and not url.password:
         yield Finding("access", "look", "no password: whoever reaches the port reads and writes every event")
     if facts.user == "default":
-        text = "as the user default; a user of our own with our keys alone (~{NAMESPACE}*) can harm nobody else's"
-        yield Finding("access", "good" if local else "look", text.replace("NAMESPACE", settings.namespace))
-    elif facts.user:
+        text = "as the user default; a user with our keys alone (docs/deploy.md) can harm nobody else's"
+        yield Finding("access", "good" if local else "look", text)
+    elif facts.user and not facts.keys_refused:
         yield Finding("access", "good", f"as the user {facts.user}")
 
 

@@ -139,7 +139,7 @@ class Flusher:
             with self._spool.flushing() as mine:
                 moved = flush(self._spool, outbox, stop=stop.is_set) if mine else 0
             if moved:
-                _log.warning("%d events of the spool %s are in Redis now", moved, self._spool.path)
+                _log.warning("of the spool %s are in Redis now: %d", self._spool.path, moved)
         if self._for_ever or self._spool.may_hold():
             stop.wait(LOOK_SECONDS)
 

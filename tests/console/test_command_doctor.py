@@ -61,5 +61,8 @@ def test_a_spool_that_cannot_be_used_is_bad(insend: CommandLine, tmp_path: Path)
     assert finding(insend, "spool", INSEND_SPOOL=str(tmp_path / "file" / "spool.db")).startswith("bad: nothing can be")
 
 
-def test_without_redis_it_says_that(insend: CommandLine) -> None:
-    assert insend("doctor", INSEND_REDIS_URL="redis://127.0.0.1:1/0").exit_code == 3
+def test_without_redis_it_says_that_and_the_rest_all_the_same(insend: CommandLine) -> None:
+    result = insend("doctor", INSEND_REDIS_URL="redis://127.0.0.1:1/0")
+    assert result.exit_code == 3
+    assert "Is Redis running" in result.stderr
+    assert "spool        none" in result.stdout

@@ -127,6 +127,15 @@ def test_a_redis_of_the_shells_own_is_not_drained_into_the_sandbox(
     assert read_status(outbox).waiting == 1
 
 
+def test_a_redis_of_the_shells_own_that_is_not_there_is_said_before_anything_starts(folder: Path, start: Start) -> None:
+    given = {"INSEND_REDIS_URL": "redis://127.0.0.1:1/0", "INSEND_APP_KEY": "mine", "INSEND_DOMAIN": "shop.example.com"}
+    assert start(**given).wait(timeout=60) == 1
+    said = " ".join(output(folder).split())
+    assert "cannot be used: Redis cannot be reached" in said
+    assert "unset INSEND_REDIS_URL INSEND_APP_KEY INSEND_DOMAIN" in said
+    assert [path.name for path in (folder / "var").iterdir()] == ["lock"]
+
+
 def test_the_examples_are_not_sent_to_a_real_account(folder: Path, start: Start) -> None:
     run = start(INSEND_APP_KEY="mine", INSEND_DOMAIN="shop.example.com")
     wait_until(lambda: "Ctrl-C ends it" in output(folder) or run.poll() is not None)

@@ -121,6 +121,8 @@ def test_a_hosted_redis_that_forbids_to_ask_is_judged_by_what_can_be_seen(tmp_pa
         with connect(url) as guest:
             facts = read_facts(Outbox(guest))
     assert (facts.info, facts.config, facts.strangers, facts.user) == (None, None, None, None)
+    assert "permission" in facts.keys_refused
     found = said(facts)
+    assert found.pop("access").startswith("bad: Redis refused the command")
     unseen = {about for about, text in found.items() if text.startswith("unseen")}
     assert unseen == {"version", "persistence", "memory", "database", "connections"}
