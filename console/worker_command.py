@@ -17,7 +17,8 @@ from insend_relay.console.exits import needs
 def worker(celery_options: tuple[str, ...]) -> None:
     """Deliver waiting events until SIGTERM or Ctrl-C.
 
-    Runs Celery by INSEND_POOL, INSEND_PROCESSES and INSEND_CONCURRENCY; CELERY_OPTIONS are handed on to it.
+    Runs Celery by INSEND_POOL, INSEND_PROCESSES and INSEND_CONCURRENCY; CELERY_OPTIONS are handed on to it. A Redis
+    that is away is waited for; one that refuses our password or our keys ends it with exit code 3.
     """
     if os.environ.get("INSEND_POOL", "").strip() == "gevent":
         # Before anything below is imported: what Celery, requests and redis-py take from the standard library at
@@ -33,6 +34,7 @@ def worker(celery_options: tuple[str, ...]) -> None:
         if option.startswith(("-P", "--pool")):
             raise click.UsageError("choose the pool by INSEND_POOL: it decides what is loaded before Celery is")
     with needs("worker", "celery", "kombu", "billiard", "requests", "tenacity"):
-        from insend_relay.worker.app import app, worker_arguments  # noqa: PLC0415 - see above
+        from insend_relay.worker.app import app, must_be_allowed, worker_arguments  # noqa: PLC0415 - see above
+    must_be_allowed(settings)
     app.worker_main(worker_arguments(settings, celery_options))
     raise SystemExit(app.runtime.exit_code)

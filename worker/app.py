@@ -6,6 +6,7 @@ our messages and discard them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -15,7 +16,10 @@ from typing import Any
 from celery import Celery
 from celery.signals import after_setup_logger, worker_process_shutdown, worker_shutting_down
 
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.store import Outbox
 from insend_relay.worker import tasks
 from insend_relay.worker.pump import PumpStep
 from insend_relay.worker.runtime import Runtime
@@ -85,6 +89,18 @@ def worker_arguments(settings: Settings, extra: Sequence[str] = ()) -> list[str]
         "--loglevel=INFO",
         *extra,
     ]
+
+
+def must_be_allowed(settings: Settings) -> None:
+    """OutboxRefused when Redis is there and refuses our user or our keys.
+
+    Waiting would not mend it, and Celery would complain without end.
+    """
+    with connect(settings.redis_url, connections=1) as client, contextlib.suppress(OutboxUnreachable):
+        outbox = Outbox(client, namespace=settings.namespace)
+        outbox.read("HGET", outbox.keys.ledger, "accepted")
+        if not settings.broker_url:
+            outbox.read("EXISTS", f"{settings.namespace}:celery:{QUEUE}")
 
 
 def _celery_url(url: str) -> str:

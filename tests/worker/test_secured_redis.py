@@ -79,3 +79,14 @@ def test_a_certificate_of_somebody_elses_is_refused(url: str, tmp_path: Path) ->
         insend.link(visitor_uid=1)
     assert PASSWORD not in f"{refused.value!r} {insend!r}"
     assert tmp_path.exists()
+
+
+@pytest.mark.parametrize("keys", ["~{insend}*", "~{insend:1}:* ~{insend}:layout"])
+def test_a_worker_that_may_not_touch_our_keys_or_celerys_ends_with_a_sentence(server: EmbeddedRedis, keys: str) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "poor", "on", f">{PASSWORD}", *keys.split(), "&*", "+@all")
+    result = CommandLine(server.url.replace("redis://", f"redis://poor:{PASSWORD}@"), "insend").process("worker")
+    assert result.returncode == 3
+    assert "no permissions" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert PASSWORD not in result.stderr
