@@ -20,7 +20,8 @@ from insend_relay.console.sandbox import Sandbox
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", README, re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 Delivering = Callable[..., Any]
@@ -79,3 +80,11 @@ def test_the_ten_lines_send_a_purchase(
     finally:
         shop["insend"].close()
     assert (event.visitor_uid, event.type, event.properties["order_id"]) == ("42", "purchase", "1042")
+
+
+def test_every_line_of_what_can_be_lost_names_tests_that_there_are() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)`", page)
+    there = " ".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert len(named) > 10
+    assert [name for name in named if f"def {name}(" not in there] == []
