@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sqlite3
 from itertools import groupby
@@ -46,7 +47,7 @@ def page(report: Report, *, minutes: float, fsync: str) -> str:
         minutes=minutes,
         seed=report.seed,
         fsync=fsync,
-        machine=f"{platform.system()} {platform.machine()}, 2 cores",
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         python=platform.python_version(),
         sqlite=sqlite3.sqlite_version,
         figures=figures,
