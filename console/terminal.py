@@ -7,6 +7,9 @@ through ``plain``: it may neither colour our tables nor send control sequences t
 from __future__ import annotations
 
 import json
+import select
+import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -67,7 +70,35 @@ def agreed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Nobody can be asked here: add --yes to go on.")
-    return click.confirm(question, err=True)
+    while True:
+        answer = _answer(f"{question} [y/N]: ").strip().lower()
+        if answer in {"y", "yes"}:
+            return True
+        if answer in {"", "n", "no"}:
+            return False
+        click.echo("Please answer y or n.", err=True)
+
+
+def _answer(prompt: str) -> str:
+    """A line from the terminal; Abort at its end.
+
+    Not by ``input``: a Ctrl-C that comes between its prompt and its reading is slept through until the next key.
+    """
+    woken, wakes = socket.socketpair()
+    with woken, wakes:
+        wakes.setblocking(False)
+        before = signal.set_wakeup_fd(wakes.fileno())
+        try:
+            click.echo(prompt, nl=False, err=True)
+            select.select([sys.stdin, woken], [], [])  # a signal is heard here, whenever it came
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            raise click.Abort from None
+        finally:
+            signal.set_wakeup_fd(before)
+    if not line:
+        raise click.Abort
+    return line
 
 
 def yes_option(function: Option) -> Option:

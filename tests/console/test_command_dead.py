@@ -193,6 +193,20 @@ def test_discard_asks_a_person_first(insend: CommandLine, outbox: Outbox, answer
     assert DeadLetters(outbox).count() == left
 
 
+def test_an_answer_that_is_none_is_asked_for_again_and_the_end_of_input_is_no_yes(
+    insend: CommandLine, outbox: Outbox
+) -> None:
+    letter(outbox)
+    with insend.terminal("dead", "discard") as terminal:
+        wait_until(lambda: "[y/N]" in terminal.shown)
+        terminal.type("what\n")
+        wait_until(lambda: terminal.shown.count("[y/N]") == 2)
+        terminal.type("\x04")
+        assert terminal.ended() == 130
+    assert "Please answer y or n" in terminal.shown
+    assert DeadLetters(outbox).count() == 1
+
+
 def test_ctrl_c_at_the_question_changes_nothing(insend: CommandLine, outbox: Outbox) -> None:
     letter(outbox)
     with insend.terminal("dead", "discard") as terminal:
