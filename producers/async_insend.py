@@ -24,8 +24,9 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
     """``InSend`` for asyncio: the same calls, awaited: ``await insend.purchase(...)``.
 
     One object serves a whole process and any number of event loops and tasks; each loop has a connection of its own,
-    which ``aclose`` ends. A call never blocks the loop, takes at most ``INSEND_ENQUEUE_TIMEOUT_MS`` whatever is broken,
-    and raises InvalidEvent or NotAccepted, nothing else. A call that is cancelled may or may not have kept its event.
+    which ``aclose`` ends. A call never blocks the loop, takes at most ``INSEND_ENQUEUE_TIMEOUT_MS`` and an fsync of the
+    spool whatever is broken, and raises InvalidEvent or NotAccepted, nothing else. A call that is cancelled may or may
+    not have kept its event.
 
     Args:
         settings: All settings; the defaults when left out.

@@ -40,8 +40,8 @@ class InSend(Producer[Receipt]):
 
     One object serves a whole process: it may be made at import time (it connects at the first event), used by any
     number of threads, tasks or greenlets, and carried into forked children. A call takes at most
-    ``INSEND_ENQUEUE_TIMEOUT_MS`` whatever is broken, typically one round trip to Redis, and raises InvalidEvent or
-    NotAccepted, nothing else.
+    ``INSEND_ENQUEUE_TIMEOUT_MS`` and an fsync of the spool whatever is broken, typically one round trip to Redis, and
+    raises InvalidEvent or NotAccepted, nothing else.
 
     Args:
         settings: All settings; the defaults when left out.
