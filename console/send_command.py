@@ -29,7 +29,7 @@ _FIELDS = ("type", "properties", "visitor_info", "attributes", "strict", *_TEXTS
 _NOBODY = "it names neither a visitor nor a guest"
 _MEANING = {
     "redis": "kept, and delivered once the tracker takes it",
-    "spool": "kept on this machine's disk until Redis is back",
+    "spool": "kept on this machine's disk until Redis takes it",
     "duplicate": "an event with this idempotency key was kept before",
     "opted_out": "not kept: the visitor does not want to be tracked",
     "disabled": "not kept: sending is switched off (INSEND_ENABLED)",
@@ -96,7 +96,7 @@ def send(type: str | None, file: str | None, **given: Any) -> None:
             receipt = insend.event(type or "", strict=strict, **event)
             if receipt.where == "no_visitor":
                 raise click.UsageError(f"not kept: {_NOBODY}; give --visitor-uid or --guest-uid")
-            screen().print(f"{receipt.id}: {_MEANING.get(receipt.where, receipt.where)}")
+            screen().print(f"{receipt.id}: {_meaning(receipt)}")
         else:
             _send_file(insend, sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
 
@@ -132,7 +132,7 @@ def _send_file(insend: InSend, content: bytes) -> None:
     sent: Counter[str] = Counter()
     try:
         for event in events:
-            sent[insend.event(**event).where] += 1
+            sent[_meaning(insend.event(**event))] += 1
     except (NotAccepted, KeyboardInterrupt):
         done = sent.total()
         click.echo(
@@ -143,8 +143,13 @@ def _send_file(insend: InSend, content: bytes) -> None:
         raise
     console = screen()
     console.print(f"{counted(len(events), 'event')} sent")
-    for where, count in sent.most_common():
-        console.print(f"  {count:,} {_MEANING.get(where, where)}")
+    for meaning, count in sent.most_common():
+        console.print(f"  {count:,} {meaning}")
+
+
+def _meaning(receipt: Receipt) -> str:
+    unconfirmed = "" if receipt.confirmed else "; not confirmed as INSEND_DURABILITY wants it"
+    return _MEANING.get(receipt.where, receipt.where) + unconfirmed
 
 
 def _checked(settings: Settings, lines: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
