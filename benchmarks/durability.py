@@ -38,9 +38,9 @@ def begin(stack: ExitStack, folder: Path, durability: Any, fsync: str) -> InSend
         replica = EmbeddedRedis(folder / "replica", server="valkey", config=config).start()
         stack.callback(replica.kill)
         with connect(replica.url) as client:
-            client.execute_command("REPLICAOF", "127.0.0.1", server.port)  # type: ignore[no-untyped-call]
+            client.execute_command("REPLICAOF", "127.0.0.1", server.port)
         with connect(server.url) as client:
-            while not client.execute_command("WAIT", 1, 1000):  # type: ignore[no-untyped-call]
+            while not client.execute_command("WAIT", 1, 1000):
                 time.sleep(0.1)
     given = {"app_key": "bench", "domain": "shop.example.com"}
     insend = stack.enter_context(InSend(redis_url=server.url, durability=durability, **given))  # type: ignore[arg-type]
