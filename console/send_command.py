@@ -70,9 +70,7 @@ insend send --file events.ndjson"""
 @click.option("--referrer", help="The previous page.")
 @click.option("--host", help="The site's host, with its port.")
 @click.option("--idempotency-key", help="Your name for this event: a second one of that name is a duplicate.")
-@click.option(
-    "--no-strict", is_flag=True, default=None, help="Send unknown types and properties as they are: strict=False."
-)
+@click.option("--no-strict", is_flag=True, default=None, help="Send unknown types and properties as they are.")
 @click.option("--file", metavar="FILE|-", help="Send a file: one JSON object a line, with these fields' names.")
 def send(type: str | None, file: str | None, **given: Any) -> None:
     """Send one event of TYPE, or a file of events.
@@ -93,7 +91,10 @@ def send(type: str | None, file: str | None, **given: Any) -> None:
     with InSend(settings=settings) as insend:
         if file is None:
             strict = not event.pop("no_strict", False)
-            receipt = insend.event(type or "", strict=strict, **event)
+            try:
+                receipt = insend.event(type or "", strict=strict, **event)
+            except InvalidEvent as error:
+                raise InvalidEvent(_said_here(error, "--no-strict")) from None
             if receipt.where == "no_visitor":
                 raise click.UsageError(f"not kept: {_NOBODY}; give --visitor-uid or --guest-uid")
             screen().print(f"{receipt.id}: {_meaning(receipt)}")
@@ -186,5 +187,10 @@ def _check(checker: InSend, line: bytes) -> tuple[dict[str, Any], list[str]]:
     try:
         _: Receipt = checker.event(**known)
     except InvalidEvent as error:
-        faults += [f"{path}: {problem}" for path, problem in error.faults]
+        faults += [f"{path}: {problem}" for path, problem in _said_here(error, '"strict": false')]
     return event, faults
+
+
+def _said_here(error: InvalidEvent, lenient: str) -> Iterator[tuple[str, str]]:
+    """The faults with the words of a command line or a file, not those of Python."""
+    return ((path, problem.replace("strict=False", lenient)) for path, problem in error.faults)
