@@ -59,6 +59,18 @@ class Claim:
         return Claim(self.lane, self.fence, data, b"", self.now_ms) if data else None
 
 
+class Claims(list[Claim]):
+    """The lanes that one claim has leased.
+
+    Attributes:
+        alone: The only one has to be sent with nothing beside it: its worker has died twice.
+        make_room: The next in line has to be sent so, and waits until the caller has nothing under way.
+    """
+
+    alone = False
+    make_room = False
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The numbers by which the outage guard judges; see ``Settings`` for their meaning."""
@@ -174,7 +186,7 @@ class Outbox:
 
     # Workers
 
-    def claim(self, worker: str, room: int, *, lease_ms: int, linger_ms: int = 0) -> list[Claim]:
+    def claim(self, worker: str, room: int, *, lease_ms: int, linger_ms: int = 0, alone: bool = True) -> Claims:
         """Lease due lanes, at most ``room``, rotating over the apps that may be claimed.
 
         Args:
@@ -182,11 +194,20 @@ class Outbox:
             room: How many lanes the caller can work on now.
             lease_ms: How long nobody else may have them.
             linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
+            alone: Whether the caller has no lane under way.
         """
-        now_ms, fence, *lanes = self._run(
-            "claim", worker=worker, room=room, lease_ms=lease_ms, linger_ms=linger_ms, version=record.VERSION
+        now_ms, fence, word, *lanes = self._run(
+            "claim",
+            worker=worker,
+            room=room,
+            lease_ms=lease_ms,
+            linger_ms=linger_ms,
+            version=record.VERSION,
+            alone="1" if alone else "",
         )
-        return [Claim(lane.decode(), fence, data, tried, now_ms) for lane, data, tried in lanes]
+        claims = Claims(Claim(lane.decode(), fence, data, tried, now_ms) for lane, data, tried in lanes)
+        claims.alone, claims.make_room = word == b"ALONE", word == b"MAKE_ROOM"
+        return claims
 
     def unclaim(self, worker: str) -> None:
         """Give back what a claim of this name leased, when its answer never came.

@@ -6,7 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from insend_relay.outbox.store import Claim
+from insend_relay.outbox.store import Claim, Claims
+
+ALONE_FROM = 2  # so many workers must have died with a head before it is sent alone
 
 # ready: may be claimed now; later: waits for its delay; leased: held; lapsed: its lease ran out and nobody took it yet
 Standing = Literal["ready", "later", "leased", "lapsed"]
@@ -132,14 +134,17 @@ class Model:
             assert (following.id, following.fence) == (line.events[0].id, claim.fence)
             line.standing = "leased"
 
-    def claimed(self, claims: list[Claim], room: int) -> None:
+    def claimed(self, claims: Claims, room: int, order: list[str], *, alone: bool) -> None:
         """Lanes were leased: the right ones, as many as might be, each with its head."""
         assert len({claim.lane for claim in claims}) == len(claims) <= room
+        deadly = [claim for claim in claims if self.deaths(claim.lane) >= ALONE_FROM]
+        assert claims.alone == bool(deadly)
+        assert not deadly or (alone and len(claims) == 1), "what kills its worker takes nobody with it"
         by_app = Counter(claim.app for claim in claims)
         free = {app: self.claimable(app) for app in self.apps - self.operator}
         assert all(by_app[app] <= free.get(app, 0) for app in by_app)
         if not self.outage:
-            assert len(claims) == min(room, sum(free.values())), "it takes what there is"
+            assert ([claim.lane for claim in claims], claims.make_room) == self.next_in_line(room, order, alone=alone)
         for line in (self.lines[claim.lane] for claim in claims):
             assert line.standing in {"ready", "lapsed"}
         assert not any(self.waits(claim.lane) for claim in claims), "an event of the guest's goes first"
@@ -150,6 +155,27 @@ class Model:
         for app, number in by_app.items():
             if app in self.tokens:
                 self.tokens[app] -= number
+
+    def next_in_line(self, room: int, order: list[str], *, alone: bool) -> tuple[list[str], bool]:
+        """What a claim takes while no app has an outage, and whether it stops before a head that must be sent alone."""
+        taken: list[str] = []
+        for app in order:
+            most = min(room, len(taken) + (self.claimable(app) if app in self.apps - self.operator else 0))
+            for lane in filter(self.may_be_claimed, sorted(self.lines)):
+                if not lane.startswith(f"{app}/") or len(taken) >= most:
+                    continue
+                deadly = self.deaths(lane) >= ALONE_FROM
+                if deadly and (taken or not alone):
+                    return taken, True
+                taken.append(lane)
+                if deadly:
+                    return taken, False
+        return taken, False
+
+    def deaths(self, lane: str) -> int:
+        """How many workers have died with a lane's head, with what a claim is about to find."""
+        line = self.lines[lane]
+        return line.abandoned + (line.standing == "lapsed")
 
     def leased(self, claim: Claim) -> None:
         """A lane was leased: with its head, under a higher fence, and with doubt when the last holder said nothing."""
@@ -170,12 +196,10 @@ class Model:
 
     def claimable(self, app: str) -> int:
         """How many of an app's lanes a claim may take."""
-        lanes = sum(
-            1
-            for lane, line in self.lines.items()
-            if lane.startswith(f"{app}/")
-            and line.events
-            and line.standing in {"ready", "lapsed"}
-            and not self.waits(lane)
-        )
+        lanes = sum(self.may_be_claimed(lane) for lane in list(self.lines) if lane.startswith(f"{app}/"))
         return min(lanes, 1 if app in self.outage else self.tokens.get(app, lanes))
+
+    def may_be_claimed(self, lane: str) -> bool:
+        """Whether a lane has a head that is due and waits for nobody."""
+        line = self.lines[lane]
+        return bool(line.events) and line.standing in {"ready", "lapsed"} and not self.waits(lane)

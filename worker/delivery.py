@@ -3,6 +3,9 @@
 One thread claims, as many lanes as there are free slots; each lane is worked on by a thread of a pool (under gevent
 these are greenlets). While there is room it looks again every few milliseconds, so that a hint is only needed when
 nobody delivers; after a slice of time, or when there is nothing to do, it ends, so that Celery gets its word in.
+
+An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): no further lane is begun,
+those under way are given back after their event, and while it is under way nothing is claimed.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Claims, Outbox
 from insend_relay.worker.lane_run import LaneRun, Workshop
 from insend_relay.worker.policy import Policy, guard_of
 from insend_relay.worker.stop import Stop
@@ -56,6 +59,7 @@ class Delivery:
         self._token = secrets.token_hex(4)  # containers may share host name and process ids
         self._claims = itertools.count(1)
         self._unheard: list[str] = []  # claims whose answer never came
+        self._alone = False  # what is under way must end before anything is claimed
         self._running = threading.Lock()
         self._slice_ends = 0.0
         self._layout_known = False
@@ -67,6 +71,7 @@ class Delivery:
             settings,
             go_on=self._go_on,
             must_go=self._must_go,
+            gives_way=lambda: self._alone,
         )
 
     @property
@@ -104,24 +109,26 @@ class Delivery:
         busy_at = time.monotonic()
         helped = False
         while self._go_on():
-            room = self._settings.concurrency - len(self._under_way)
+            self._alone = self._alone and bool(self._under_way)
+            room = 0 if self._alone else self._settings.concurrency - len(self._under_way)
             claimed_at = time.monotonic()
             last = not self._under_way and claimed_at - busy_at > LINGER_SECONDS
-            claims = self._claim(room, last=last) if room else []
+            claims = self._claim(room, last=last) if room else Claims()
+            self._alone = self._alone or claims.alone or claims.make_room
             if last and not claims:
                 return False
             for claim in claims:
                 self._under_way.add(self._threads.submit(LaneRun(self._workshop, claim, claimed_at).run))
             if self._under_way:
                 busy_at = time.monotonic()
-            if not helped and len(self._under_way) >= self._settings.concurrency:
+            if not helped and (self._alone or len(self._under_way) >= self._settings.concurrency):
                 helped = True
                 with contextlib.suppress(OutboxError):
                     self._call_for_help()
             self._some_done()
         return not self.stop.asked
 
-    def _claim(self, room: int, *, last: bool) -> list[Claim]:
+    def _claim(self, room: int, *, last: bool) -> Claims:
         """``last`` takes the hint back in the same step that finds nothing: whoever appends next is heard."""
         while self._unheard:
             self._outbox.unclaim(self._unheard[-1])
@@ -130,7 +137,7 @@ class Delivery:
         linger_ms = 0 if last else round(LINGER_SECONDS * 1000)
         name = f"{self.worker}#{self._token}.{next(self._claims)}"
         try:
-            return self._outbox.claim(name, room, lease_ms=lease_ms, linger_ms=linger_ms)
+            return self._outbox.claim(name, room, lease_ms=lease_ms, linger_ms=linger_ms, alone=not self._under_way)
         except OutboxUnreachable as error:
             if error.unknown:  # it may have leased lanes that we do not know of
                 self._unheard.append(name)

@@ -48,6 +48,7 @@ class Workshop:
         settings: All others.
         go_on: Whether to take a further event of a lane.
         must_go: Whether the process can wait for nothing any more.
+        gives_way: Whether a lane is given back after its event, because one event must be sent alone.
     """
 
     outbox: Outbox
@@ -57,6 +58,7 @@ class Workshop:
     settings: Settings
     go_on: Callable[[], bool]
     must_go: Callable[[], bool]
+    gives_way: Callable[[], bool]
 
 
 class LaneRun:
@@ -200,7 +202,7 @@ class LaneRun:
 
     def _renewed_lease_ms(self) -> int:
         """The lease for a further event of this lane; 0 when none is wanted."""
-        if not self._shop.go_on():
+        if not self._shop.go_on() or self._shop.gives_way():
             return 0
         self._lease_from = time.monotonic()
         return round(self._shop.settings.lease_seconds * 1000)

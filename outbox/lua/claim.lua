@@ -1,22 +1,33 @@
 -- claim: lease due lanes to a worker, at most as many as it has room for, rotating over the apps that may be claimed.
 -- KEYS: ledger apps lease trying failing doubtful hint
--- ARGV: prefix worker room lease_ms linger_ms version
--- Returns: {now ms, fence, {lane, head record, trying or ''}, ...}
+-- ARGV: prefix worker room lease_ms linger_ms version alone
+-- Returns: {now ms, fence, '' | 'ALONE' | 'MAKE_ROOM', {lane, head record, trying or ''}, ...}
 -- Invariant: a lane is leased to one fence at a time. A lease that is found on a due lane was left by a worker that
---   never said how it ended: its head is marked doubtful before it can be sent again.
+--   never said how it ended: its head is marked doubtful before it can be sent again. A head whose worker died twice is
+--   leased to nobody who has anything else under way, nor beside another.
 -- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
+-- alone '1' says that the caller has nothing under way. ALONE: the one lane's head is to be sent with nothing beside it.
+-- MAKE_ROOM: such a head is next in line, and waits until the caller has nothing under way.
 -- Shared: clock lane barrier abandoned
 local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
-local prefix, worker, room, lease_ms, linger_ms, version = unpack(ARGV)
+local prefix, worker, room, lease_ms, linger_ms, version, alone = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
 local ROUNDS = 4           -- a lane that waits for its guest makes room for another; the rest is for the next claim
 local RAMP_MS = 30000      -- after an outage the small start is over by then, come what may
 local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
+-- An event that kills its worker takes with it all that the process is sending, and once its leases are over they come
+-- due together. From its second death on a head is sent alone: who is buried as a crasher has killed by itself.
+local ALONE_FROM = 2
+local HEAD = 3             -- what stands before the lanes in the reply
 
 room = tonumber(room)
-local claimed = {now, 0}
+local claimed = {now, 0, ''}
+
+local function dies_often(tried)
+  return #tried >= 20 and struct.unpack('>I2', tried, 19) >= ALONE_FROM
+end
 
 local function take(lane)
   local record = redis.call('LINDEX', lane_key(lane), 0)
@@ -33,6 +44,14 @@ local function take(lane)
   if waits_for_guest(lane, record) then
     redis.call('HDEL', lease, lane)
     return 0
+  end
+  if dies_often(tried) then
+    if alone ~= '1' or #claimed > HEAD then
+      redis.call('HDEL', lease, lane) -- its end is counted; it stays due where it is, so that its turn comes
+      claimed[3] = 'MAKE_ROOM'
+      return 0
+    end
+    claimed[3] = 'ALONE'
   end
   if claimed[2] == 0 then
     claimed[2] = redis.call('HINCRBY', ledger, 'fence', 1)
@@ -57,8 +76,8 @@ end
 
 local open = redis.call('ZRANGEBYSCORE', apps, '-inf', now, 'LIMIT', 0, APPS_AT_ONCE)
 for _, app in ipairs(open) do
-  local left = room - (#claimed - 2)
-  if left <= 0 then
+  local left = room - (#claimed - HEAD)
+  if left <= 0 or claimed[3] ~= '' then
     break
   end
   local outage, due = prefix .. 'outage:' .. app, prefix .. 'due:' .. app
@@ -84,10 +103,12 @@ for _, app in ipairs(open) do
     end
     local before = taken
     for _, lane in ipairs(lanes) do
-      taken = taken + take(lane)
-      last = lane
+      if claimed[3] == '' then
+        taken = taken + take(lane)
+        last = lane
+      end
     end
-    if taken - before == #lanes then
+    if taken - before == #lanes or claimed[3] ~= '' then
       break
     end
   end
@@ -99,13 +120,13 @@ for _, app in ipairs(open) do
     if paused and taken > 0 then
       redis.call('HSET', outage, 'probe', last)
       redis.call('ZADD', apps, now + lease_ms, app)
-    else
+    elseif claimed[3] ~= 'MAKE_ROOM' then -- else it stays first in the rotation
       redis.call('ZADD', apps, now, app)
     end
   end
 end
 linger_ms = tonumber(linger_ms)
-if linger_ms == 0 or #claimed - 2 >= room then
+if linger_ms == 0 or #claimed - HEAD >= room or claimed[3] ~= '' then
   redis.call('DEL', hint)
 elseif redis.call('PTTL', hint) < linger_ms / 2 then
   redis.call('DEL', hint)

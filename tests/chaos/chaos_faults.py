@@ -6,20 +6,25 @@ Their names begin with what they break. ``FAULTS`` has all; a run does them in a
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import redis
+from chaos_certificates import BAD, GOOD
+from chaos_processes import children_of, wait_for
 from chaos_proxy import Mode, Proxy
-from chaos_run import LEASE_SECONDS, Run
+from chaos_run import LEASE_SECONDS, POOLS, STOP_SECONDS, Run
 from chaos_tracker import MODES
+from chaos_worker import HANGS
 
 from insend_relay.outbox.connection import connect
+from insend_relay.worker.runtime import EX_SOFTWARE, LAST_SECONDS
 
 Fault = Callable[[Run], None]
+HUNG_SECONDS = 1.0  # how soon a pump calls its pool hung in the fault that is about this
 FAULTS: dict[str, Fault] = {}
 
 
@@ -33,18 +38,12 @@ def fault(name: str) -> Callable[[Fault], Fault]:
     return named
 
 
-def _children(pid: int) -> list[int]:
-    with suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 # Processes
 
 
 @fault("worker: pool child killed")
 def _(run: Run) -> None:
-    children = [child for process in run.workers.running for child in _children(process.pid)]
+    children = [child for process in run.workers.running for child in children_of(process.pid)]
     if children:
         with suppress(ProcessLookupError):
             os.kill(run.chances.choice(children), signal.SIGKILL)
@@ -166,6 +165,19 @@ def _(run: Run) -> None:
     _told(run, "SCRIPT", "FLUSH")
 
 
+@fault("redis: disk takes no more")
+def _(run: Run) -> None:
+    """Under ``always`` Redis ends when it cannot write, and its supervisor starts it; else it refuses until it can."""
+    size = (run.redis.folder / "appendonly.aof").stat().st_size
+    before = resource.prlimit(run.redis.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(run.redis.pid, resource.RLIMIT_FSIZE, (size + run.chances.choice((1, 1_000, 10_000)), before[1]))
+    wait_for(lambda: not run.redis.alive, 2)
+    if run.redis.alive:
+        resource.prlimit(run.redis.pid, resource.RLIMIT_FSIZE, before)
+    else:
+        run.redis.start()
+
+
 @fault("redis: full")
 def _(run: Run) -> None:
     _told(run, "CONFIG", "SET", "maxmemory", "1")
@@ -176,20 +188,23 @@ def _(run: Run) -> None:
 # Network
 
 
-def _network(name: str, which: Callable[[Run], Proxy]) -> None:
+def _network(name: str, which: Callable[[Run], tuple[Proxy, ...]]) -> None:
     def becomes(mode: Mode, seconds: float) -> Fault:
         def act(run: Run) -> None:
-            proxy = which(run)
-            run.run(proxy.become(mode))
+            proxies = which(run)
+            for proxy in proxies:
+                run.run(proxy.become(mode))
             time.sleep(seconds)
-            run.in_loop(proxy.cut)
-            run.run(proxy.become("pass"))
+            for proxy in proxies:
+                run.in_loop(proxy.cut)
+                run.run(proxy.become("pass"))
 
         return act
 
     def cut(run: Run) -> None:
         for _ in range(4):
-            run.in_loop(which(run).cut)
+            for proxy in which(run):
+                run.in_loop(proxy.cut)
             time.sleep(0.2)
 
     FAULTS[f"network: {name} cut"] = cut
@@ -199,9 +214,25 @@ def _network(name: str, which: Callable[[Run], Proxy]) -> None:
     FAULTS[f"network: {name} refused"] = becomes("refuse", 1)
 
 
-_network("producer to redis", lambda run: run.producers_redis)
-_network("worker to redis", lambda run: run.workers_redis)
-_network("worker to tracker", lambda run: run.workers_tracker)
+def _to_tracker(run: Run) -> tuple[Proxy, ...]:
+    """One worker's way, or the other's, or both."""
+    plain, tls = run.workers_tracker, run.workers_tls
+    return run.chances.choice(((plain,), (tls,), (plain, tls)))
+
+
+_network("producer to redis", lambda run: (run.producers_redis,))
+_network("worker to redis", lambda run: (run.workers_redis,))
+_network("worker to tracker", _to_tracker)
+
+
+@fault("network: a resolver that never answers")
+def _(run: Run) -> None:
+    hangs = run.folder / HANGS
+    hangs.touch()
+    for proxy in (run.workers_tracker, run.workers_tls):
+        run.in_loop(proxy.cut)  # whoever has a connection looks nothing up
+    time.sleep(run.chances.choice((2.0, LEASE_SECONDS + 1)))
+    hangs.unlink()
 
 
 # Tracker
@@ -219,3 +250,107 @@ def _tracker(mode: str) -> Fault:
 for _mode in MODES:
     if _mode != "ok":
         FAULTS[f"tracker: {_mode}"] = _tracker(_mode)
+
+
+@fault("tracker: bad certificate")
+def _(run: Run) -> None:
+    for name in (run.chances.choice(BAD), GOOD):
+        run.tracker.certificate = name
+        run.in_loop(run.workers_tls.cut)  # only a new connection is shown it
+        time.sleep(2 if name != GOOD else 0)
+
+
+# Events and releases
+
+
+@fault("event: kills its worker again and again")
+def _(run: Run) -> None:
+    """One in a lane of its own, and one between others of its person; many are under way beside them."""
+    run.tracker.mode = "slow"
+    alone, amid = (f"deadly-{run.done.total()}-{which}" for which in "ab")
+    run.send(alone, 1, deadly_from=0)
+    run.send(amid, 4, deadly_from=1)
+    time.sleep(1.5)
+    run.tracker.mode = "ok"
+
+
+@fault("producer: of a newer release for a while")
+def _(run: Run) -> None:
+    at = run.chances.randrange(2)
+    run.newer_producers.add(at)
+    run.producers.restart(at, signal.SIGTERM)
+    time.sleep(2)
+    run.newer_producers.clear()
+    run.producers.restart(at, signal.SIGTERM)
+
+
+# A clean stop, whatever is under way
+
+
+def _started(run: Run, pool: str) -> int:
+    """A worker with this pool that does its work; started when none has it."""
+    for at, its in run.pool.items():
+        if its == pool and run.workers[at].poll() is None:
+            return at
+    at = run.chances.randrange(2)
+    run.pools[at] = pool
+    run.workers.restart(at, signal.SIGTERM)
+    run.working(at)
+    return at
+
+
+def _next_pool(run: Run, name: str) -> str:
+    """All pools in turn, beginning by chance."""
+    return POOLS[(run.seed + run.done[name]) % len(POOLS)]
+
+
+def _stops_in_time(run: Run, what: str, at: int) -> None:
+    """It must leave by itself: POSTs get INSEND_STOP_SECONDS, and whatever else holds it up four seconds more."""
+    run.workers.send(at, signal.SIGTERM)
+    if not run.workers.left(at, STOP_SECONDS + LAST_SECONDS + 2):
+        run.wrong.append(f"a worker ({run.pool[at]}) does not leave when told to {what}")
+
+
+@fault("shutdown: SIGTERM while posting")
+def _(run: Run) -> None:
+    at = _started(run, _next_pool(run, "shutdown: SIGTERM while posting"))
+    run.tracker.mode = "slow"
+    time.sleep(0.4)
+    _stops_in_time(run, "while it posts", at)
+    run.tracker.mode = "ok"
+
+
+@fault("shutdown: SIGTERM while claiming and settling")
+def _(run: Run) -> None:
+    at = _started(run, _next_pool(run, "shutdown: SIGTERM while claiming and settling"))
+    run.run(run.workers_redis.become("delay"))
+    time.sleep(0.4)
+    _stops_in_time(run, "while Redis is slow", at)
+    run.run(run.workers_redis.become("pass"))
+
+
+# Pools that hang
+
+
+@fault("workers: pools that hang, and an app that is only paused")
+def _(run: Run) -> None:
+    """A hung worker leaves by itself; one with nothing to claim stays, however long an operator's pause lasts."""
+    run.hung_seconds = HUNG_SECONDS
+    for at in range(2):
+        run.pools[at] = "prefork"
+        run.workers.restart(at, signal.SIGTERM)
+    for at in range(2):
+        run.working(at)
+    run.hung_seconds = None
+    run.outbox.pause("chaos")
+    time.sleep(2 * HUNG_SECONDS + 1.5)
+    run.wrong += [f"worker {at} left while its app was paused" for at in range(2) if run.workers[at].poll() is not None]
+    run.outbox.resume("chaos")
+    time.sleep(0.2)
+    for child in (child for at in range(2) for child in children_of(run.workers[at].pid)):
+        os.kill(child, signal.SIGSTOP)
+    for at in range(2):
+        if not run.workers.left(at, 2 * HUNG_SECONDS + STOP_SECONDS + LAST_SECONDS + 6):
+            run.wrong.append(f"worker {at} did not notice that its pool hangs")
+        elif run.workers[at].returncode != EX_SOFTWARE:
+            run.wrong.append(f"worker {at} left with {run.workers[at].returncode} although its pool hung")

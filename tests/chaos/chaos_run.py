@@ -6,7 +6,9 @@ the end everything is healed and drained, and then
 - every event that a call said to have kept was accepted by the tracker, or is a dead letter;
 - what a call said not to have kept did not arrive;
 - each person's events arrived for the first time in their order, across the login too;
-- what the tracker accepted twice was marked as doubtful;
+- what the tracker accepted twice had been marked as doubtful when it was sent again;
+- an event that kills its worker is a dead letter, and no other event was buried with it;
+- nothing was sent to a tracker with a bad certificate;
 - the relay's own books balance, and nothing waits, is spooled or leased.
 """
 
@@ -23,14 +25,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from chaos_books import Logs, Told, Witness, life, what_is_wrong
+from chaos_certificates import BAD, contexts
+from chaos_processes import Processes, wait_for
 from chaos_proxy import Proxy
-from chaos_tracker import Arrival, Event, Tracker
+from chaos_tracker import Event, Tracker
+from chaos_worker import POISON, TRACKER
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.audit import audit
@@ -39,22 +44,17 @@ from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.producers import InSend, NotAccepted
+from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
 
 T = TypeVar("T")
 POOLS = ("prefork", "threads", "gevent")
 DAY = 86_400
 POST_SECONDS = 1.0
 LEASE_SECONDS = POST_SECONDS + 5
+STOP_SECONDS = 2.0
 DRAIN_SECONDS = 240.0
 HERE = Path(__file__).parent
-WORKER = """
-import sys, time
-real, clock = time.time, float(sys.argv.pop(1))
-time.time = lambda: real() + clock
-time.time_ns = lambda: int((real() + clock) * 1e9)
-from insend_relay.console.command import main
-main()
-"""
 SETTINGS = {
     "INSEND_APP_KEY": "chaos",
     "INSEND_DOMAIN": "shop.example.com",
@@ -67,72 +67,8 @@ SETTINGS = {
     "INSEND_OUTAGE_MAX_SECONDS": 0.5,
     "INSEND_OUTAGE_CALM_SECONDS": 5,
     "INSEND_OUTAGE_REJECTED_SECONDS": 5,
-    "INSEND_STOP_SECONDS": 2,
+    "INSEND_STOP_SECONDS": STOP_SECONDS,
 }
-
-
-class Processes:
-    """Processes of one kind, each a group of its own, started again when they have ended."""
-
-    def __init__(self, number: int, start: Callable[[int], subprocess.Popen[bytes]]) -> None:
-        self._start = start
-        self.running = [start(at) for at in range(number)]
-
-    def __getitem__(self, at: int) -> subprocess.Popen[bytes]:
-        return self.running[at]
-
-    def send(self, at: int, number: signal.Signals, *, group: bool = False) -> None:
-        """Send one a signal, or its whole group."""
-        with suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(self.running[at].pid, number)
-
-    def revive(self) -> None:
-        """Start again what has ended, as a supervisor does."""
-        for at, process in enumerate(self.running):
-            if process.poll() is not None:
-                self.send(at, signal.SIGKILL, group=True)  # a supervisor ends what a killed main process has left
-                self.running[at] = self._start(at)
-
-    def end(self, how: signal.Signals) -> None:
-        """End all."""
-        for at in range(len(self.running)):
-            self.send(at, how)
-        for at, process in enumerate(self.running):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            self.send(at, signal.SIGKILL, group=True)
-            process.wait()
-
-
-@dataclass
-class Told:
-    """What the producers wrote down.
-
-    Attributes:
-        kept: The events that a call said to have kept, with their ids.
-        refused: Those that it said not to have kept.
-        spooled: How many of the kept ones went to the spool.
-        slowest_ms: The slowest call.
-    """
-
-    kept: dict[Event, str] = field(default_factory=dict)
-    refused: set[Event] = field(default_factory=set)
-    spooled: int = 0
-    slowest_ms: float = 0.0
-
-    def read(self, log: Path) -> None:
-        """Take in a producer's log; its last line may be torn."""
-        for line in log.read_text().splitlines():
-            parts = line.split()
-            if parts[:1] != ["got"] or len(parts) != 6:
-                continue
-            event, where, event_id = Event(parts[1], int(parts[2])), parts[3], parts[4]
-            self.slowest_ms = max(self.slowest_ms, float(parts[5]))
-            if where in {"redis", "spool"}:
-                self.kept[event] = event_id
-                self.spooled += where == "spool"
-            elif where == "refused":
-                self.refused.add(event)
 
 
 @dataclass
@@ -174,18 +110,28 @@ class Run:
         self.done: Counter[str] = Counter()
         self.when: list[tuple[float, str]] = []  # monotonic seconds, and the fault that began then
         self.redis = EmbeddedRedis(folder / "redis", server="redis", config={"appendfsync": fsync})
+        self.wrong: list[str] = []  # what a fault has seen that must not be, a sentence each
+        self.deadly: list[Event] = []  # they kill whoever sends them
+        self.pools: dict[int, str] = {}  # of a worker's next start, where it is not left to chance
+        self.pool: dict[int, str] = {}  # of each worker now
+        self.newer_producers: set[int] = set()
+        self.hung_seconds: float | None = None  # for workers that are started from now on
+        self._log_begins: dict[int, int] = {}  # where in its log each worker's last start is
         self._numbers = producers, workers
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self.tracker = Tracker(1.5 * POST_SECONDS, self.chances)
 
     def __enter__(self) -> Self:
         self.redis.start()
+        self.logs = Logs(self.folder)
+        self.witness = Witness(self.redis.url, self.logs)
+        certificates = contexts(TRACKER, self.folder / "authority.pem")
+        self.tracker = Tracker(1.5 * POST_SECONDS, self.chances, certificates, self.witness)
         self._thread.start()
         self.run(self.tracker.start())
         self.producers_redis, self.workers_redis = Proxy(self.redis.port), Proxy(self.redis.port)
-        self.workers_tracker = Proxy(self.tracker.port)
-        self.proxies = (self.producers_redis, self.workers_redis, self.workers_tracker)
+        self.workers_tracker, self.workers_tls = Proxy(self.tracker.port), Proxy(self.tracker.tls_port)
+        self.proxies = (self.producers_redis, self.workers_redis, self.workers_tracker, self.workers_tls)
         for proxy in self.proxies:
             self.run(proxy.start())
         self.outbox = Outbox(connect(self.redis.url, timeout_seconds=30))
@@ -207,6 +153,7 @@ class Run:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self.witness.close()
         self.outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
         self.spool.close()
         self.redis.kill()
@@ -242,16 +189,56 @@ class Run:
             )
 
     def _start_worker(self, at: int) -> subprocess.Popen[bytes]:
-        tracker = f"http://127.0.0.1:{self.workers_tracker.port}/watch/event"
-        more = {"INSEND_POOL": self.chances.choice(POOLS), "INSEND_PROCESSES": "2", "INSEND_TRACKER_URL": tracker}
-        environ = self._environ(self.workers_redis, **more)
-        return self._start(["-c", WORKER, self._clock(), "worker"], environ, f"worker-{at}.log")
+        """The first one speaks plain HTTP and is of a newer release, all others TLS."""
+        log = self.folder / f"worker-{at}.log"
+        self._log_begins[at] = log.stat().st_size if log.exists() else 0
+        self.pool[at] = self.pools.pop(at, self.chances.choice(POOLS))
+        more = {
+            "INSEND_POOL": self.pool[at],
+            "INSEND_PROCESSES": "2",
+            "NO_PROXY": "*",
+            "CHAOS_FOLDER": str(self.folder),
+        }
+        if at == 0:
+            more |= {"INSEND_TRACKER_URL": f"http://{TRACKER}:{self.workers_tracker.port}/watch/event"}
+            more |= {"CHAOS_NEWER": "1"}
+        else:
+            more |= {"INSEND_TRACKER_URL": f"https://{TRACKER}:{self.workers_tls.port}/watch/event"}
+            more |= {"REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem")}
+        if self.hung_seconds is not None:
+            more |= {"CHAOS_HUNG_SECONDS": str(self.hung_seconds)}
+        arguments = [str(HERE / "chaos_worker.py"), self._clock(), "worker"]
+        return self._start(arguments, self._environ(self.workers_redis, **more), f"worker-{at}.log")
 
     def _start_producer(self, at: int) -> subprocess.Popen[bytes]:
-        environ = self._environ(self.producers_redis, INSEND_SPOOL=str(self.folder / "spool.db"))
+        more = {"CHAOS_NEWER": "1"} if at in self.newer_producers else {}
+        environ = self._environ(self.producers_redis, INSEND_SPOOL=str(self.folder / "spool.db"), **more)
         log = str(self.folder / f"told-{at}")
         arguments = [str(HERE / "chaos_producer.py"), log, str(at), "10", "100", self._clock()]
         return self._start(arguments, environ, f"producer-{at}.log")
+
+    def send(self, person: str, number: int, *, deadly_from: int) -> None:
+        """Send a person's events as a producer would; that one kills whoever sends it."""
+        account: Any = {"app_key": "chaos", "domain": "shop.example.com", "enqueue_timeout_ms": 5_000}
+        with (self.folder / "told-here").open("a") as told, InSend(**account, redis_url=self.redis.url) as insend:
+            for at in range(number):
+                print("try", person, at, f"{time.monotonic():.2f}", file=told)
+                properties: dict[str, Any] = {"person": person, "number": at}
+                if at == deadly_from:
+                    properties[POISON] = True
+                    self.deadly.append(Event(person, at))
+                try:
+                    receipt = insend.custom(key="chaos", properties=properties, visitor_uid=person)
+                    outcome = f"{receipt.where} {receipt.id.hex}"
+                except NotAccepted as error:
+                    outcome = f"{'unknown' if error.unknown else 'refused'} -"
+                print("got", person, at, outcome, f"0 {time.monotonic():.2f}", file=told)
+
+    def working(self, at: int) -> None:
+        """Wait until a worker that was just started has its pool, and something to do."""
+        log = self.folder / f"worker-{at}.log"
+        wait_for(lambda: b" ready." in log.read_bytes()[self._log_begins[at] :])
+        time.sleep(0.3)
 
     def calm(self, seconds: float) -> None:
         """Let everything go on for a while, with what has ended started again."""
@@ -288,31 +275,21 @@ class Run:
             return False
         return not waiting and not self.spool.may_hold()
 
-    def _life(self, line: str, arrivals: list[Arrival]) -> str:
-        """What is known of the person in such a line: the faults' times, and each arrival."""
-        person = line.partition("person='")[2].partition("'")[0]
-        mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == person]
-        return f"arrivals {mine}; faults {[(round(at, 2), name) for at, name in self.when][-40:]}"
-
     def report(self) -> Report:
         """Compare what producers, tracker and relay have written down; when all is drained."""
-        told = Told()
-        for log in sorted(self.folder.glob("told-*")):
-            told.read(log)
-        arrivals = self.tracker.arrivals
-        accepted = Counter(arrival.event for arrival in arrivals if arrival.accepted)
-        dead = {letter.id.hex for letter in DeadLetters(self.outbox).scan()}
+        told, arrivals = self.logs.read(), self.tracker.arrivals
+        letters = {letter.id.hex: letter.reason for letter in DeadLetters(self.outbox).scan()}
         doubtful = {event_id.hex() for event_id in self.outbox.read("ZRANGE", self.outbox.keys.doubtful, 0, -1)}
-        wrong = [f"lost: {event}" for event, id_ in told.kept.items() if not accepted[event] and id_ not in dead]
-        wrong += [f"arrived although it was refused: {event}" for event in told.refused if accepted[event]]
-        wrong += _out_of_order(arrivals)
-        doubled = {event for event, times in accepted.items() if times > 1}
+        faults = [(round(at, 2), name) for at, name in self.when]
+        wrong = what_is_wrong(told, arrivals, set(letters), doubtful)
+        wrong += self._wrong_letters(told, letters)
+        wrong = [f"{line}: {life(line, told, arrivals)}; faults {faults}" for line in wrong]
+        wrong += self.wrong
         wrong += [
-            f"accepted {accepted[event]} times and not marked: {event}"
-            for event in doubled
-            if event in told.kept and told.kept[event] not in doubtful
+            f"sent to a tracker with a certificate {one.certificate}: {one}"
+            for one in arrivals
+            if one.certificate in BAD
         ]
-        wrong = [f"{line}: {self._life(line, arrivals)}" for line in wrong]
         books = audit(self.outbox)
         counts = books.counts
         wrong += [*books.findings, *(f"{counts['waiting']} still waiting" for _ in range(min(1, counts["waiting"])))]
@@ -325,14 +302,25 @@ class Run:
             "spooled": told.spooled,
             "refused": len(told.refused),
             "posts": len(arrivals),
-            "dead letters": len(dead),
-            "accepted twice": len(doubled),
+            "dead letters": len(letters),
+            "accepted twice": sum(times > 1 for times in Counter(a.event for a in arrivals if a.accepted).values()),
             "marked doubtful": len(doubtful),
             "lost": sum(line.startswith("lost") for line in wrong),
             "out of order": sum("out of order" in line for line in wrong),
             "slowest call ms": told.slowest_ms,
         }
         return Report(self.seed, dict(sorted(self.done.items())), figures, wrong)
+
+    def _wrong_letters(self, told: Told, letters: dict[str, str]) -> list[str]:
+        """What kills its worker is a dead letter for it, nothing else is, and none was read by too old a release."""
+        deadly = {told.kept[event] for event in self.deadly if event in told.kept}
+        events = {event_id: event for event, event_id in told.kept.items()}
+        crashed = {event_id for event_id, reason in letters.items() if reason == CRASHED}
+        return [
+            *(f"it kills its worker and is no dead letter: {events[event_id]}" for event_id in deadly - crashed),
+            *(f"buried for another's sake: {events.get(event_id)}" for event_id in crashed - deadly),
+            *(f"buried unread: {events.get(id_)}" for id_, reason in letters.items() if reason == UNDECODABLE),
+        ]
 
 
 async def _end_tasks() -> None:
@@ -341,16 +329,3 @@ async def _end_tasks() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _out_of_order(arrivals: list[Arrival]) -> list[str]:
-    """First arrivals whose person's later event had arrived before them."""
-    newest: dict[str, int] = {}
-    seen: set[Event] = set()
-    wrong = []
-    for event in (arrival.event for arrival in arrivals):
-        if event not in seen and event.number < newest.get(event.person, -1):
-            wrong.append(f"out of order: {event} came after number {newest[event.person]}")
-        seen.add(event)
-        newest[event.person] = max(event.number, newest.get(event.person, -1))
-    return wrong

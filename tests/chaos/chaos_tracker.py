@@ -11,13 +11,17 @@ import contextlib
 import json
 import random
 import socket
+import ssl
 import struct
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import parse_qs
+
+from chaos_certificates import GOOD
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 STATUSES = (201, 204, 301, 302, 307, 400, 401, 403, 404, 408, 425, 429, 500, 501, 502, 503, 504, 599)
@@ -39,13 +43,18 @@ class Arrival:
         event: Which.
         at: When, monotonic seconds.
         mode: How the tracker answered then.
+        certificate: The one that was shown to whoever sent it; empty without TLS.
         accepted: Whether a status line 200 was written, so that the tracker holds it for counted.
+        marked: Of an event that had been accepted before: whether it was marked as doubtful by now; None when nobody
+            could say.
     """
 
     event: Event
     at: float
     mode: str
+    certificate: str = ""
     accepted: bool = False
+    marked: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.at:.2f} {self.mode}{' accepted' if self.accepted else ''}"
@@ -57,29 +66,59 @@ Answer = Callable[["Tracker", asyncio.StreamWriter, Arrival], Awaitable[None]]
 class Tracker:
     """The server; started and ended inside an event loop.
 
+    Args:
+        late_seconds: How long after the client's deadline a late answer comes.
+        chances: For answers by chance.
+        certificates: A context for each that it may show.
+        witness: Asked of each event that had been accepted before, before it is answered; see ``Arrival.marked``.
+
     Attributes:
         arrivals: Every POST, in the order of arrival.
         mode: How it answers; a name of ``MODES``.
+        certificate: Which it shows to new connections; a name of ``certificates``.
     """
 
-    def __init__(self, late_seconds: float, chances: random.Random) -> None:
+    def __init__(
+        self,
+        late_seconds: float,
+        chances: random.Random,
+        certificates: dict[str, ssl.SSLContext],
+        witness: Callable[[Event], bool | None],
+    ) -> None:
         self.arrivals: list[Arrival] = []
         self.mode = "ok"
+        self.certificate = GOOD
+        self._certificates = certificates
+        self._witness = witness
+        self._earlier: defaultdict[Event, list[Arrival]] = defaultdict(list)
         self.late_seconds = late_seconds
         self.chances = chances
-        self.port = 0
+        self.port = self.tls_port = 0
         self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
-        self.port = self._server.sockets[0].getsockname()[1]
+        door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        door.sni_callback = self._show_certificate
+        self._tls = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20, ssl=door)
+        self.port, self.tls_port = (server.sockets[0].getsockname()[1] for server in (self._server, self._tls))
 
     async def stop(self) -> None:
         """Hang up on everybody."""
         self._server.close()
+        self._tls.close()
         for writer in list(self._open):
             writer.transport.abort()
+
+    def _show_certificate(self, handshake: ssl.SSLObject, *_: object) -> None:
+        handshake.context = self._certificates[self.certificate]
+
+    def _shown(self, writer: asyncio.StreamWriter) -> str:
+        handshake: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+        if handshake is None:
+            return ""
+        return next(name for name, context in self._certificates.items() if context is handshake.context)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -88,8 +127,13 @@ class Tracker:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.lower().split(b"\r\n")
                 length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
-                arrival = Arrival(_event(await reader.readexactly(length)), time.monotonic(), self.mode)
+                event = _event(await reader.readexactly(length))
+                arrival = Arrival(event, time.monotonic(), self.mode, self._shown(writer))
                 self.arrivals.append(arrival)
+                again = any(earlier.accepted for earlier in self._earlier[event])
+                self._earlier[event].append(arrival)
+                if again:
+                    arrival.marked = await asyncio.to_thread(self._witness, event)
                 await MODES[self.mode](self, writer, arrival)
                 await writer.drain()
         except (asyncio.IncompleteReadError, OSError):  # whoever hung up first

@@ -86,16 +86,20 @@ class Life(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(room=st.integers(1, 5), worker=st.sampled_from(["w1", "w2"]), order=st.permutations(["a", "b"]))
-    def claim(self, room: int, worker: str, order: list[str]) -> None:
+    @rule(
+        room=st.integers(1, 5),
+        worker=st.sampled_from(["w1", "w2"]),
+        order=st.permutations(["a", "b"]),
+        alone=st.sampled_from([True, True, False]),
+    )
+    def claim(self, *, room: int, worker: str, order: list[str], alone: bool) -> None:
         self.fix_the_order(order)
-        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS)
-        left = [name for name in self.standing("lapsed") if self.model.waits(name)]
-        for name in left:  # which of them it came by depends on its room
+        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS, alone=alone)
+        for name in self.standing("lapsed"):  # which of those that must wait it came by depends on its room
             if not self.outbox.read("HEXISTS", self.outbox.keys.lease, name):
                 self.model.found_left(name)
                 self.model.lines[name].standing = "ready"
-        self.model.claimed(claims, room)
+        self.model.claimed(claims, room, order, alone=alone)
         self.claims += claims
 
     @precondition(lambda self: self.claims)

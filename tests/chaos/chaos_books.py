@@ -1,0 +1,138 @@
+"""Both sides of a chaos run's books: what producers were told, what the tracker received, and what does not fit."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from chaos_tracker import Arrival, Event
+
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.store import Outbox
+
+
+@dataclass
+class Told:
+    """What the producers wrote down.
+
+    Attributes:
+        kept: The events that a call said to have kept, with their ids.
+        refused: Those that it said not to have kept.
+        spooled: How many of the kept ones went to the spool.
+        slowest_ms: The slowest call.
+        lines: Each person's lines.
+    """
+
+    kept: dict[Event, str] = field(default_factory=dict)
+    refused: set[Event] = field(default_factory=set)
+    spooled: int = 0
+    slowest_ms: float = 0.0
+    lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, line: str) -> None:
+        """Take in one line; a torn one says nothing."""
+        parts = line.split()
+        if len(parts) > 2:
+            self.lines[parts[1]].append(line)
+        if parts[:1] != ["got"] or len(parts) != 7:
+            return
+        event, where, event_id = Event(parts[1], int(parts[2])), parts[3], parts[4]
+        self.slowest_ms = max(self.slowest_ms, float(parts[5]))
+        if where in {"redis", "spool"}:
+            self.kept[event] = event_id
+            self.spooled += where == "spool"
+        elif where == "refused":
+            self.refused.add(event)
+
+
+class Logs:
+    """The producers' logs, read on as they grow.
+
+    Args:
+        folder: Where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.told = Told()
+        self._folder = folder
+        self._read: Counter[Path] = Counter()
+        self._lock = Lock()
+
+    def read(self) -> Told:
+        """Everything up to now, but for a line that is not whole yet."""
+        with self._lock:
+            for path in sorted(self._folder.glob("told-*")):
+                with path.open("rb") as log:
+                    log.seek(self._read[path])
+                    whole = log.read().rpartition(b"\n")[0]
+                self._read[path] += len(whole) + bool(whole)
+                for line in whole.decode().splitlines():
+                    self.told.take(line)
+        return self.told
+
+
+class Witness:
+    """Whether an event that arrives again has been marked as doubtful by then: asked past all proxies.
+
+    Args:
+        url: Redis's.
+        logs: Where the events' ids are found.
+    """
+
+    def __init__(self, url: str, logs: Logs) -> None:
+        self._outbox = Outbox(connect(url, timeout_seconds=0.3))
+        self._logs = logs
+
+    def __call__(self, event: Event) -> bool | None:
+        """None when nobody can say: Redis is away, or the call that brought the event never came back."""
+        event_id = self._logs.read().kept.get(event)
+        if event_id is None:
+            return None
+        try:
+            return self._outbox.read("ZSCORE", self._outbox.keys.doubtful, bytes.fromhex(event_id)) is not None
+        except OutboxError:
+            return None
+
+    def close(self) -> None:
+        """Hang up."""
+        self._outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
+
+
+def what_is_wrong(told: Told, arrivals: list[Arrival], dead: set[str], doubtful: set[str]) -> list[str]:
+    """Every event that was lost, came although it was refused, out of order, or twice without a mark; a line each."""
+    accepted = Counter(arrival.event for arrival in arrivals if arrival.accepted)
+    wrong = [f"lost: {event}" for event, event_id in told.kept.items() if not accepted[event] and event_id not in dead]
+    wrong += [f"arrived although it was refused: {event}" for event in told.refused if accepted[event]]
+    wrong += _out_of_order(arrivals)
+    unmarked = {arrival.event for arrival in arrivals if arrival.marked is False}
+    wrong += [f"sent again before it was marked: {event}" for event in unmarked]
+    asked = {arrival.event for arrival in arrivals if arrival.marked is not None}
+    wrong += [
+        f"accepted {times} times and not marked: {event}"
+        for event, times in accepted.items()
+        if times > 1 and event not in asked and event in told.kept and told.kept[event] not in doubtful
+    ]
+    return wrong
+
+
+def life(line: str, told: Told, arrivals: list[Arrival]) -> str:
+    """What is known of the person in such a line: each call and each arrival."""
+    person = line.partition("person='")[2].partition("'")[0]
+    mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == person]
+    return f"told {told.lines.get(person, [])}; arrivals {mine}"
+
+
+def _out_of_order(arrivals: list[Arrival]) -> list[str]:
+    """First arrivals whose person's later event had arrived before them."""
+    newest: dict[str, int] = {}
+    seen: set[Event] = set()
+    wrong = []
+    for event in (arrival.event for arrival in arrivals):
+        if event not in seen and event.number < newest.get(event.person, -1):
+            wrong.append(f"out of order: {event} came after number {newest[event.person]}")
+        seen.add(event)
+        newest[event.person] = max(event.number, newest.get(event.person, -1))
+    return wrong
