@@ -20,8 +20,9 @@ check: lint types imports test package ## what CI runs
 	@$(BIN)/coverage report
 	@echo "all checks passed"
 
-chaos: .venv/ready ## break everything by chance for MINUTES=10 (SEED= does a run again); writes docs/reliability.md
-	@$(BIN)/python tests/chaos/chaos_main.py $(or $(MINUTES),10) --seed "$(SEED)" --page docs/reliability.md
+chaos: .venv/ready ## break everything for MINUTES=10, PART=always, everysec, failover or peers; writes docs/reliability.md
+	@$(BIN)/python tests/chaos/chaos_main.py $(or $(MINUTES),10) --part $(or $(PART),always) --seed "$(SEED)" \
+		--page docs/reliability.md
 
 shop-django: .venv/ready ## an example shop in Django, its worker and a sandbox tracker (likewise shop-flask, shop-fastapi)
 shop-flask: .venv/ready

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Literal, NamedTuple, Protocol
 
 from chaos_tracker import Arrival, Event
 
@@ -20,6 +21,8 @@ class Told:
 
     Attributes:
         kept: The events that a call said to have kept, with their ids.
+        sure: Those whose receipt said that they are confirmed.
+        at: When a call said so, monotonic seconds.
         refused: Those that it said not to have kept.
         spooled: How many of the kept ones went to the spool.
         slowest_ms: The slowest call.
@@ -27,6 +30,8 @@ class Told:
     """
 
     kept: dict[Event, str] = field(default_factory=dict)
+    sure: set[Event] = field(default_factory=set)
+    at: dict[Event, float] = field(default_factory=dict)
     refused: set[Event] = field(default_factory=set)
     spooled: int = 0
     slowest_ms: float = 0.0
@@ -37,12 +42,15 @@ class Told:
         parts = line.split()
         if len(parts) > 2:
             self.lines[parts[1]].append(line)
-        if parts[:1] != ["got"] or len(parts) != 7:
+        if parts[:1] != ["got"] or len(parts) != 8:
             return
         event, where, event_id = Event(parts[1], int(parts[2])), parts[3], parts[4]
-        self.slowest_ms = max(self.slowest_ms, float(parts[5]))
+        self.slowest_ms = max(self.slowest_ms, float(parts[6]))
         if where in {"redis", "spool"}:
             self.kept[event] = event_id
+            self.at[event] = float(parts[7])
+            if parts[5] == "sure":
+                self.sure.add(event)
             self.spooled += where == "spool"
         elif where == "refused":
             self.refused.add(event)
@@ -83,8 +91,12 @@ class Witness:
     """
 
     def __init__(self, url: str, logs: Logs) -> None:
-        self._outbox = Outbox(connect(url, timeout_seconds=0.3))
         self._logs = logs
+        self.ask(url)
+
+    def ask(self, url: str) -> None:
+        """Ask this Redis from now on."""
+        self._outbox = Outbox(connect(url, timeout_seconds=0.3))
 
     def __call__(self, event: Event) -> bool | None:
         """None when nobody can say: Redis is away, or the call that brought the event never came back."""
@@ -101,38 +113,55 @@ class Witness:
         self._outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
 
 
-def what_is_wrong(told: Told, arrivals: list[Arrival], dead: set[str], doubtful: set[str]) -> list[str]:
-    """Every event that was lost, came although it was refused, out of order, or twice without a mark; a line each."""
+class Wrong(NamedTuple):
+    """What must not be, of one event.
+
+    Attributes:
+        kind: Which of the promises is broken.
+        event: Whose.
+    """
+
+    kind: Literal["lost", "came although it was refused", "out of order", "unmarked"]
+    event: Event
+
+
+def what_is_wrong(told: Told, arrivals: list[Arrival], dead: set[str], doubtful: set[str]) -> list[Wrong]:
+    """Every event that was lost, came although it was refused, out of order, or twice without a mark."""
     accepted = Counter(arrival.event for arrival in arrivals if arrival.accepted)
-    wrong = [f"lost: {event}" for event, event_id in told.kept.items() if not accepted[event] and event_id not in dead]
-    wrong += [f"arrived although it was refused: {event}" for event in told.refused if accepted[event]]
-    wrong += _out_of_order(arrivals)
+    wrong = [Wrong("lost", event) for event, id_ in told.kept.items() if not accepted[event] and id_ not in dead]
+    wrong += [Wrong("came although it was refused", event) for event in told.refused if accepted[event]]
+    wrong += out_of_order(arrivals)
     unmarked = {arrival.event for arrival in arrivals if arrival.marked is False}
-    wrong += [f"sent again before it was marked: {event}" for event in unmarked]
     asked = {arrival.event for arrival in arrivals if arrival.marked is not None}
-    wrong += [
-        f"accepted {times} times and not marked: {event}"
+    unmarked |= {
+        event
         for event, times in accepted.items()
         if times > 1 and event not in asked and event in told.kept and told.kept[event] not in doubtful
-    ]
-    return wrong
+    }
+    return wrong + [Wrong("unmarked", event) for event in sorted(unmarked)]
 
 
-def life(line: str, told: Told, arrivals: list[Arrival]) -> str:
-    """What is known of the person in such a line: each call and each arrival."""
-    person = line.partition("person='")[2].partition("'")[0]
-    mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == person]
-    return f"told {told.lines.get(person, [])}; arrivals {mine}"
+class Forgetting(Protocol):
+    """A Redis that may lose its last writes: whether such a thing may be its doing."""
+
+    def __call__(self, wrong: Wrong, told: Told) -> bool:
+        """Whether it may."""
 
 
-def _out_of_order(arrivals: list[Arrival]) -> list[str]:
+def life(event: Event, told: Told, arrivals: list[Arrival]) -> str:
+    """What is known of an event's person: each call and each arrival."""
+    mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == event.person]
+    return f"told {told.lines.get(event.person, [])}; arrivals {mine}"
+
+
+def out_of_order(arrivals: list[Arrival]) -> list[Wrong]:
     """First arrivals whose person's later event had arrived before them."""
     newest: dict[str, int] = {}
     seen: set[Event] = set()
     wrong = []
     for event in (arrival.event for arrival in arrivals):
         if event not in seen and event.number < newest.get(event.person, -1):
-            wrong.append(f"out of order: {event} came after number {newest[event.person]}")
+            wrong.append(Wrong("out of order", event))
         seen.add(event)
         newest[event.person] = max(event.number, newest.get(event.person, -1))
     return wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -45,9 +46,8 @@ class Pair:
         """Start all, and wait until the replica follows."""
         first, second = (server.start() for server in self.servers)
         follow(second, first)
-        free = EmbeddedRedis(self._folder / "sentinel", server="redis").start()  # to have a port, for the moment
-        self._port = free.port
-        free.kill()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
         conf = self._folder / "sentinel.conf"
         conf.write_text(_SENTINEL.format(port=self._port, folder=self._folder, name=NAME, primary=first.port))
         with (self._folder / "sentinel.log").open("ab") as log:

@@ -71,9 +71,9 @@ def main() -> None:
             try:
                 properties = {"person": person, "number": number}
                 receipt = insend.custom(key="chaos", properties=properties, **whose(person, number))
-                outcome = f"{receipt.where} {receipt.id.hex}"
+                outcome = f"{receipt.where} {receipt.id.hex} {'sure' if receipt.confirmed else 'unsure'}"
             except NotAccepted as error:
-                outcome = f"{'unknown' if error.unknown else 'refused'} -"
+                outcome = f"{'unknown' if error.unknown else 'refused'} - -"
             taken = 0.0 if continued else time.perf_counter() - start
             after = f"{taken * 1000:.2f} {time.monotonic():.2f}"
             print("got", person, number, outcome, after, file=told, flush=True)

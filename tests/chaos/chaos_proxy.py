@@ -16,12 +16,13 @@ class Proxy:
     Attributes:
         port: Where it listens.
         mode: What it does to connections, old and new.
+        target: The port to which new connections lead.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.mode: Mode = "pass"
-        self._target = target
+        self.target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._pipes: set[asyncio.Task[None]] = set()
 
@@ -54,7 +55,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            there, thither = await asyncio.open_connection("127.0.0.1", self._target)
+            there, thither = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             self._writers.discard(writer)
             writer.transport.abort()

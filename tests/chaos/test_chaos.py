@@ -7,10 +7,11 @@ from pathlib import Path
 
 from chaos_faults import FAULTS
 from chaos_main import run_chaos
+from chaos_run import Run
 
 
 def test_nothing_is_lost_doubled_unmarked_or_out_of_order_whatever_breaks(tmp_path: Path) -> None:
-    report = run_chaos(tmp_path, seed=secrets.randbelow(10**9), minutes=0, fsync="always")
+    report = run_chaos(Run(tmp_path, secrets.randbelow(10**9)))
     assert report.wrong == [], report.as_json()
     assert report.faults == dict.fromkeys(sorted(FAULTS), 1)
     assert report.figures["events"] > 1_000
