@@ -57,4 +57,4 @@ package: .venv/ready
 	@touch $@
 
 clean: ## remove what make has made, but not var/, which holds events
-	rm -rf .venv .links build dist *.egg-info .coverage* .*_cache .hypothesis
+	rm -rf .venv .links .peers build dist *.egg-info .coverage* .*_cache .hypothesis
