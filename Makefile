@@ -62,4 +62,4 @@ package: .venv/ready
 	@touch $@
 
 clean: ## remove what make has made, but not var/, which holds events
-	rm -rf .venv .audit .links build dist *.egg-info .coverage* .*_cache .hypothesis
+	rm -rf .venv .audit .links .peers build dist *.egg-info .coverage* .*_cache .hypothesis
