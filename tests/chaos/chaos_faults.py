@@ -309,6 +309,8 @@ def _stops_in_time(run: Run, what: str, at: int) -> None:
     run.workers.send(at, signal.SIGTERM)
     if not run.workers.left(at, STOP_SECONDS + LAST_SECONDS + 2):
         run.wrong.append(f"a worker ({run.pool[at]}) does not leave when told to {what}")
+    elif run.workers[at].returncode:
+        run.wrong.append(f"a worker ({run.pool[at]}) left with {run.workers[at].returncode} {what}")
 
 
 @fault("shutdown: SIGTERM while posting")
@@ -344,7 +346,7 @@ def _(run: Run) -> None:
     run.hung_seconds = None
     run.outbox.pause("chaos")
     time.sleep(2 * HUNG_SECONDS + 1.5)
-    run.wrong += [f"worker {at} left while its app was paused" for at in range(2) if run.workers[at].poll() is not None]
+    run.wrong += [f"worker {at} leaves because its app is paused" for at in range(2) if "leaving" in run.log_of(at)]
     run.outbox.resume("chaos")
     time.sleep(0.2)
     for child in (child for at in range(2) for child in children_of(run.workers[at].pid)):

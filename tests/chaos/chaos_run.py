@@ -253,9 +253,12 @@ class Run:
 
     def working(self, at: int) -> None:
         """Wait until a worker that was just started has its pool, and something to do."""
-        log = self.folder / f"worker-{at}.log"
-        wait_for(lambda: b" ready." in log.read_bytes()[self._log_begins[at] :])
+        wait_for(lambda: " ready." in self.log_of(at))
         time.sleep(0.3)
+
+    def log_of(self, at: int) -> str:
+        """What a worker has written since it was started."""
+        return (self.folder / f"worker-{at}.log").read_bytes()[self._log_begins[at] :].decode(errors="replace")
 
     def calm(self, seconds: float) -> None:
         """Let everything go on for a while, with what has ended started again."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -185,6 +186,38 @@ def test_nobody_listening_is_refused(tracker: Callable[..., Tracker]) -> None:
 def test_a_host_that_does_not_exist_is_refused(tracker: Callable[..., Tracker]) -> None:
     outcome = tracker("http://tracker.invalid/").post(BODY)
     assert (outcome.kind, outcome.failure) == ("refused", "unreachable")
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["comes back late", "fails late"])
+def test_a_call_that_comes_back_too_late_from_a_look_up_that_hung_is_not_sent(
+    tracker: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+    found: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    look_up, asked, answer = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def hangs(host: str, *rest: Any, **more: Any) -> Any:
+        if host != "tracker.example.net":
+            return look_up(host, *rest, **more)
+        asked.set()
+        answer.wait()
+        if not found:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up("127.0.0.1", *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    with Sandbox() as sandbox:
+        client = tracker(sandbox.url.replace("127.0.0.1", "tracker.example.net"), 0.3)
+        outcomes = []
+        thread = threading.Thread(target=lambda: outcomes.append(client.post(BODY)))
+        thread.start()
+        asked.wait()
+        over = time.monotonic() + 0.3
+        wait_until(lambda: time.monotonic() > over)
+        answer.set()
+        thread.join()
+        assert sandbox.requests == []
+    assert (outcomes[0].kind, outcomes[0].failure, outcomes[0].doubtful) == ("refused", "unreachable", False)
 
 
 @pytest.mark.parametrize(
