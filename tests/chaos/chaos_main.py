@@ -3,9 +3,10 @@
     python tests/chaos/chaos_main.py MINUTES [--part PART] [--seed SEED] [--page FILE]
 
 The parts: ``always`` (every fault, Redis syncs every write), ``everysec`` (likewise, Redis syncs once a second),
-``failover`` (Redis and a replica under a Sentinel) and ``peers`` (the same kills for us and for other task queues, which
-takes the time that it takes). Prints what the part came to as JSON, and exits with 1 when something was lost, doubled
-without a mark, or out of order that should not have been. A good part joins the page that ``docs/reliability.md`` is.
+``failover`` (Redis and a replica under a Sentinel) and ``peers`` (the same kills for us and for other task queues,
+which takes the time that it takes). Prints what the part came to as JSON, and exits with 1 when something was lost,
+doubled without a mark, or out of order that should not have been. A good part joins the page that
+``docs/reliability.md`` is.
 """
 
 from __future__ import annotations

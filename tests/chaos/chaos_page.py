@@ -5,7 +5,7 @@ Beside it lies the same as data, a part after the other, so that one part may be
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -17,16 +17,17 @@ from typing import Any
 
 _PAGE = """# What happens when things break
 
-Written by `make chaos`; `tests/chaos/` has what it does. Each part starts real processes, breaks them by chance, heals,
-drains, and compares what producers were told with what the tracker received. CI runs every fault of the first part once.
+Written by `make chaos`; `tests/chaos/` has what it does. Each part starts real processes, breaks them by
+chance, heals, drains, and compares what producers were told with what the tracker received. CI runs every fault
+of the first part once.
 {parts}
 """
 
 _ALWAYS = """
 ## Every fault, `appendfsync always`
 
-`make chaos MINUTES={minutes:g} SEED={seed}`: two producer processes, two workers under prefork, threads and gevent in turn, an
-independent tracker, and Redis. It fails when
+`make chaos MINUTES={minutes:g} SEED={seed}`: two producer processes, two workers under prefork, threads and
+gevent in turn, an independent tracker, and Redis. It fails when
 
 - an event that a call said to have kept was neither accepted by the tracker nor a dead letter;
 - an event that a call said not to have kept arrived;
@@ -37,8 +38,9 @@ independent tracker, and Redis. It fails when
 
 {figures}
 
-The slowest call is that of any producer in any fault. "Accepted twice" counts events for which the tracker wrote 200
-twice: it answered after the client had given up, or a worker was killed between the answer and writing it down.
+The slowest call is that of any producer in any fault. "Accepted twice" counts events for which the tracker
+wrote 200 twice: it answered after the client had given up, or a worker was killed between the answer and
+writing it down.
 
 {faults}
 """
@@ -46,9 +48,10 @@ twice: it answered after the client had given up, or a worker was killed between
 _EVERYSEC = """
 ## The same faults, `appendfsync everysec`
 
-`make chaos PART=everysec MINUTES={minutes:g} SEED={seed}`. A Redis that is killed may have lost what it took in the last two
-seconds or so. The run fails when an event is lost that was kept longer before Redis died, or for any other reason than
-above; what was lost, and what came twice because Redis had forgotten that it was sent, is counted.
+`make chaos PART=everysec MINUTES={minutes:g} SEED={seed}`. A Redis that is killed may have lost what it took in
+the last two seconds or so. The run fails when an event is lost that was kept longer before Redis died, or for
+any other reason than above; what was lost, and what came twice because Redis had forgotten that it was sent, is
+counted.
 
 {figures}
 """
@@ -56,10 +59,11 @@ above; what was lost, and what came twice because Redis had forgotten that it wa
 _FAILOVER = """
 ## Failover
 
-`make chaos PART=failover MINUTES={minutes:g} SEED={seed}`: Redis has a replica (`min-replicas-to-write 1`), a Sentinel promotes it,
-and producers ask for `INSEND_DURABILITY=replicated`. Connections that are open stay at the old primary, which answers
-READONLY; new ones are led to the new primary. The run fails when an event is lost whose receipt said `confirmed`, or for
-any other reason than above; what else was lost, and what came twice without a mark, is counted.
+`make chaos PART=failover MINUTES={minutes:g} SEED={seed}`: Redis has a replica (`min-replicas-to-write 1`), a
+Sentinel promotes it, and producers ask for `INSEND_DURABILITY=replicated`. Connections that are open stay at
+the old primary, which answers READONLY; new ones are led to the new primary. The run fails when an event is
+lost whose receipt said `confirmed`, or for any other reason than above; what else was lost, and what came twice
+without a mark, is counted.
 
 {figures}
 
@@ -69,17 +73,17 @@ any other reason than above; what else was lost, and what came twice without a m
 _PEERS = """
 ## The same kills for others
 
-`make chaos PART=peers SEED={seed}`: each contestant has a Redis with `appendfsync always` and a tracker that answers after
-5 ms. Its whole worker group gets SIGKILL every two to three seconds, at the same moments for each, and is started again at
-once, while a producer enqueues at a steady rate; then it goes on in peace until nothing comes any more. Each of the others
-is set up to lose least (`benchmarks/peers/` has the settings and their reasons); Celery's and our recovery time are a few
-seconds, so that all had the time for it.
+`make chaos PART=peers SEED={seed}`: each contestant has a Redis with `appendfsync always` and a tracker that
+answers after 5 ms. Its whole worker group gets SIGKILL every two to three seconds, at the same moments for
+each, and is started again at once, while a producer enqueues at a steady rate; then it goes on in peace until
+nothing comes any more. Each of the others is set up to lose least (`benchmarks/peers/` has the settings and
+their reasons); Celery's and our recovery time are a few seconds, so that all had the time for it.
 
 {rows}
 
-"Lost" had not arrived when nothing came for 90 s, and for us is no dead letter either; "late" are those of them that came
-when more events were enqueued after that. "Out of order" are first arrivals after a later event of the same visitor.
-"""
+"Lost" had not arrived when nothing came for 90 s, and for us is no dead letter either; "late" are those of them
+that came when more events were enqueued after that. "Out of order" are first arrivals after a later event of
+the same visitor."""
 
 _PARTS = {"always": _ALWAYS, "everysec": _EVERYSEC, "failover": _FAILOVER, "peers": _PEERS}
 
@@ -89,7 +93,7 @@ def join_page(page: Path, part: str, came_to: dict[str, Any]) -> None:
     file = page.with_suffix(".json")
     data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     data[part] = came_to | {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}",
     }

@@ -34,10 +34,12 @@ from pathlib import Path
 from typing import Any
 
 from chaos_books import out_of_order as misplaced
+from chaos_certificates import contexts
 from chaos_contestants import APPS, CONTESTANTS, Contestant
 from chaos_processes import Processes
 from chaos_run import end_tasks
 from chaos_tracker import Event, Tracker
+from chaos_worker import TRACKER
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
@@ -96,12 +98,12 @@ class PeerResult:
 
 
 @contextlib.contextmanager
-def _tracking(chances: random.Random) -> Iterator[Tracker]:
+def _tracking(folder: Path, chances: random.Random) -> Iterator[Tracker]:
     """A tracker in a loop of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    tracker = Tracker(20 * ANSWER_SECONDS, chances)
+    tracker = Tracker(20 * ANSWER_SECONDS, chances, contexts(TRACKER, folder / "authority.pem"), lambda _: None)
     tracker.mode = "slow"  # it answers after a twentieth of that
     asyncio.run_coroutine_threadsafe(tracker.start(), loop).result(60)
     try:
@@ -263,7 +265,7 @@ def compare(folder: Path, *, seed: int, events: int = 6_000, kills: int = 12, vi
         config = {"appendfsync": "always"}
         with (
             EmbeddedRedis(place / "redis", server="redis", config=config) as redis,
-            _tracking(random.Random(seed)) as tracker,
+            _tracking(place, random.Random(seed)) as tracker,
         ):
             contest = Contest(place, who, redis, tracker, _moments(seed, kills))
             results.append(contest.run(events, visitors, per_second, seed))

@@ -338,7 +338,7 @@ class Run:
         return Report(self.seed, dict(sorted(self.done.items())), figures, wrong)
 
     def _unsynced(self, wrong: Wrong, told: Told) -> bool:
-        """Under ``everysec``: what Redis had taken in the last moments before it died, or what it knew of being sent."""
+        """Under ``everysec``: what Redis had taken in the last moments before it died, or knew of being sent."""
         if wrong.kind == "lost":
             return any(-1 < at - told.at[wrong.event] < FORGOTTEN_SECONDS for at, name in self.when if name in DEATHS)
         return wrong.kind == "unmarked"
