@@ -108,6 +108,7 @@ _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     # what arrives as a plain ResponseError, telling by its text alone; Redis 6.2 wraps what a script met so
     ("OOM command not allowed", OutboxFull, _FULL),
     ("READONLY You can't write", OutboxUnreachable, REPLICA),
+    ("NOREPLICAS ", OutboxUnreachable, "Redis has too few replicas and takes nothing (its min-replicas-to-write)"),
     ("MISCONF ", OutboxUnreachable, "Redis cannot write to its disk and takes nothing: see its log"),
     ("BUSY Redis is busy", OutboxUnreachable, "Redis is busy running somebody's script"),
 )

@@ -57,9 +57,14 @@ class FailoverRun(Run):
         self._over = threading.Event()
         self._leader = threading.Thread(target=self._lead, daemon=True)
 
-    def __enter__(self) -> Self:
+    def start_redis(self) -> None:
         self.pair.start()
         self.redis = self.pair.primary
+
+    def end_redis(self) -> None:
+        self.pair.kill()
+
+    def __enter__(self) -> Self:
         super().__enter__()
         self._leader.start()
         return self
@@ -70,7 +75,6 @@ class FailoverRun(Run):
         self._over.set()
         self._leader.join()
         super().__exit__(kind, error, trace)
-        self.pair.kill()
 
     def in_step(self) -> EmbeddedRedis:
         """The primary, once its replica has all that it has."""

@@ -137,8 +137,16 @@ class Run:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Self:
+    def start_redis(self) -> None:
+        """Have ``redis`` running."""
         self.redis.start()
+
+    def end_redis(self) -> None:
+        """End it."""
+        self.redis.kill()
+
+    def __enter__(self) -> Self:
+        self.start_redis()
         self.logs = Logs(self.folder)
         self.witness = Witness(self.redis.url, self.logs)
         certificates = contexts(TRACKER, self.folder / "authority.pem")
@@ -172,7 +180,7 @@ class Run:
         self.witness.close()
         self.outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
         self.spool.close()
-        self.redis.kill()
+        self.end_redis()
 
     def run(self, work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
         """Do something in the loop in which proxies and tracker live."""
@@ -324,6 +332,7 @@ class Run:
             wrong.append(f"{leases} leases are left")
         figures = {
             "events": len(told.kept),
+            "confirmed": len(told.sure),
             "spooled": told.spooled,
             "refused": len(told.refused),
             "posts": len(arrivals),

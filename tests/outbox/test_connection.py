@@ -77,6 +77,7 @@ def test_every_exception_of_the_client_has_a_meaning(name: str) -> None:
     [
         ("Error running script (call to f_1): @user_script:1: -OOM command not allowed when used memory", OutboxFull),
         ("Error running script: -READONLY You can't write against a read only replica.", OutboxUnreachable),
+        ("Error running script: -NOREPLICAS Not enough good replicas to write.", OutboxUnreachable),
         ("MISCONF Errors writing to the AOF file: No space left on device", OutboxUnreachable),
         ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", OutboxUnreachable),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", OutboxRefused),

@@ -189,6 +189,18 @@ def test_without_a_replica_events_are_kept_and_not_confirmed_until_there_is_one(
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_a_redis_that_its_replicas_have_left_takes_nothing_where_it_is_told_so(
+    kind: str, calls: Calls, start: Callable[..., EmbeddedRedis], tmp_path: Path
+) -> None:
+    server = start(kind, min_replicas_to_write="1")
+    with pytest.raises(NotAccepted, match="too few replicas") as raised:
+        calls.producer(server, "replicated")()
+    assert not raised.value.unknown
+    receipt = calls.producer(server, "replicated", spool=str(tmp_path / "spool.db"))()
+    assert (receipt.where, accepted(server)) == ("spool", 0)
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_duplicate_is_confirmed_only_with_the_first_one(
     kind: str, calls: Calls, start: Callable[..., EmbeddedRedis]
 ) -> None:
