@@ -124,7 +124,7 @@ class Patience:
         elif not self._failing:
             self._next = time.monotonic() + self._pause
             self._failing = True
-            words = "events are kept, but not confirmed (INSEND_DURABILITY=%s): %s"
+            words = "no event is confirmed (INSEND_DURABILITY=%s): %s"
             _log.warning(words, self._question.durability, why or self._question.failing)
 
 

@@ -111,9 +111,9 @@ class Link:
             self._call.confirmed = False
             return connection.run(args, deadline)
         reply, said = connection.run_and_ask(args, self._asking.question.command(ms), deadline)
-        if isinstance(reply, ResponseError):  # nothing was written
-            raise reply
         self._call.confirmed = self._asking.heard(said)
+        if isinstance(reply, ResponseError):
+            raise reply
         return reply
 
     def connect(self) -> None:

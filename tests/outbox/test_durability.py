@@ -77,6 +77,6 @@ def test_while_no_answer_comes_it_is_asked_ever_more_rarely(
     assert asking.heard(1)
     assert asking.patience.ms(0.25) == asking.patience.ms(0.25) == 100
     assert [line.split(":")[0] for line in caplog.messages] == [
-        "events are kept, but not confirmed (INSEND_DURABILITY=replicated)",
+        "no event is confirmed (INSEND_DURABILITY=replicated)",
         "events are confirmed again (INSEND_DURABILITY=replicated)",
     ]
