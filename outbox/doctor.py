@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from redis.exceptions import ResponseError
 
 from insend_relay.outbox.connection import run_together
-from insend_relay.outbox.durability import Durability, question
+from insend_relay.outbox.durability import Asking, Durability, patience_ms
 from insend_relay.outbox.errors import OutboxError, OutboxRefused
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -24,6 +24,7 @@ State = Literal["good", "look", "bad", "unseen"]
 CLOCK_SECONDS = 60.0  # nothing of ours hangs on clocks, but times in logs that differ by more lead people astray
 LEAST_HEADROOM = 0.2  # of maxmemory
 LEAST_VERSION = {"redis": (6, 2), "valkey": (8, 0)}
+CONFIRM_MS = 1_500  # what INSEND_DURABILITY's question may take here
 MANY_KEYS = 1_000  # so many are looked at for strangers
 
 
@@ -53,6 +54,7 @@ class Facts:
         user: Who we are, by ACL WHOAMI.
         clock_ahead_seconds: Redis's clock less this machine's.
         question_refused: Why it does not take the question of ``INSEND_DURABILITY``; "" when it does, or none is asked.
+        confirmed_after_ms: How long it took to confirm a write; None when it did not within ``CONFIRM_MS``.
         keys_refused: Why this user may not touch our keys; "" when it may.
     """
 
@@ -62,6 +64,7 @@ class Facts:
     user: str | None = None
     clock_ahead_seconds: float | None = None
     question_refused: str = ""
+    confirmed_after_ms: float | None = None
     keys_refused: str = ""
 
 
@@ -83,9 +86,14 @@ def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
         outbox.read("HGET", outbox.keys.ledger, "accepted")
     except OutboxRefused as error:
         facts.keys_refused = str(error)
-    if asked := question(durability):
-        (reply,) = run_together(outbox.redis, asked.command(1))
-        facts.question_refused = str(asked.refusal(reply)) if isinstance(reply, ResponseError) else ""
+    if asking := Asking.about(durability):
+        write = ("SET", outbox.keys.slot("doctor"), "looks", "PX", 1_000)
+        start = time.perf_counter()
+        _, said = run_together(outbox.redis, write, asking.question.command(CONFIRM_MS))
+        if isinstance(said, ResponseError):
+            facts.question_refused = str(asking.question.refusal(said))
+        elif asking.question.holds(said):
+            facts.confirmed_after_ms = (time.perf_counter() - start) * 1000
     facts.user = _asked(lambda: _text(outbox.read("ACL", "WHOAMI")))
     return facts
 
@@ -159,19 +167,24 @@ def _persistence(facts: Facts, _: Settings) -> Iterator[Finding]:
 
 def _durability(facts: Facts, settings: Settings) -> Iterator[Finding]:
     """Whether Redis can confirm what ``INSEND_DURABILITY`` asks."""
-    asked = question(settings.durability)
-    if asked is None:
+    asking = Asking.about(settings.durability)
+    if asking is None:
         return
     setting = f"INSEND_DURABILITY={settings.durability}"
+    waits_ms = patience_ms(settings.enqueue_timeout_ms / 1000)
     if facts.question_refused:
         yield Finding("durability", "bad", f"{facts.question_refused}; until then no event goes into Redis")
-    elif settings.durability == "replicated" and not int((facts.info or {}).get("connected_slaves", 1)):
-        yield Finding("durability", "bad", f"{setting}: no replica is connected, so no event is confirmed")
-    elif settings.durability == "fsync" and (facts.config or {}).get("appendfsync", "always") != "always":
-        text = "a call does not wait long enough for a disk that is synced once a second: set appendfsync always"
+    elif facts.confirmed_after_ms is None:
+        held = ", and spooled ones do not get further than Redis" if settings.durability == "fsync" else ""
+        yield Finding("durability", "bad", f"{setting}: no event is confirmed{held}: {asking.question.failing}")
+    elif (facts.config or {}).get("appendfsync", "always") != "always" and settings.durability == "fsync":
+        text = f"a call waits {waits_ms} ms for a disk that is synced once a second: set appendfsync always"
         yield Finding("durability", "look", f"{setting}: most events stay unconfirmed, {text}")
+    elif facts.confirmed_after_ms > waits_ms:
+        text = f"a call waits {waits_ms} ms, and Redis took {facts.confirmed_after_ms:.0f} to confirm a write"
+        yield Finding("durability", "look", f"{setting}: {text}; {asking.question.failing}")
     else:
-        yield Finding("durability", "good", f"{setting}: Redis can confirm events")
+        yield Finding("durability", "good", f"{setting}: Redis confirmed a write")
 
 
 def _disk(facts: Facts, _: Settings) -> Iterator[Finding]:

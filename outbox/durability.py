@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -35,13 +35,15 @@ class Question(NamedTuple):
     Attributes:
         durability: The setting that wants it.
         words: The command but its time.
-        since: Which servers have it.
+        probe: A command that Redis answers at once if it takes the question; for a new connection.
+        missing: What to do about a Redis that does not know it.
         failing: What it means when no answer comes in time.
     """
 
     durability: Durability
     words: tuple[str | int, ...]
-    since: str
+    probe: tuple[str | int, ...]
+    missing: str
     failing: str
 
     def command(self, ms: int) -> tuple[str | int, ...]:
@@ -61,10 +63,7 @@ class Question(NamedTuple):
             right = str(name).lower()
             return OutboxRefused(f"{setting}: Redis does not let this user run {name}: give it +{right}")
         if "unknown command" in said.lower():
-            return OutboxRefused(
-                f"{setting} needs {name}, which this Redis does not have ({self.since} have it): upgrade it, or set "
-                "INSEND_DURABILITY=memory"
-            )
+            return OutboxRefused(f"{setting} needs {name}, which this Redis does not have: {self.missing}")
         if "appendonly" in said:
             return OutboxRefused(f"{setting}: this Redis keeps no append-only file: set appendonly yes")
         if "replica" in said:
@@ -77,72 +76,73 @@ _QUESTIONS = {
     "fsync": Question(
         "fsync",
         ("WAITAOF", 1, 0),
-        "Redis 7.2, Valkey 8 and newer",
+        ("WAITAOF", 1, 0, 1),
+        "Redis 7.2, Valkey 8 and newer have it; upgrade it, or set INSEND_DURABILITY=memory",
         "Redis does not sync its file in time; appendfsync always does",
     ),
-    "replicated": Question("replicated", ("WAIT", 1), "all versions", "no replica has them in time"),
+    "replicated": Question(
+        "replicated",
+        ("WAIT", 1),
+        ("WAIT", 0, 1),
+        "each version has it, so a proxy may not pass it on; go round the proxy, or set INSEND_DURABILITY=memory",
+        "no replica has them in time",
+    ),
 }
 
 
-def question(durability: Durability) -> Question | None:
-    """What to ask for a setting; None when nothing."""
-    return _QUESTIONS[durability]
-
-
-class Patience:
+class Asking:
     """When to ask: no call waits for an answer that did not come to the last ones, but now and then one tries again.
 
     For any number of threads: where two meet, one question more is asked.
 
-    Args:
+    Attributes:
         question: What is asked.
     """
 
     def __init__(self, question: Question) -> None:
-        self._question = question
-        self._failing = False
-        self._pause = FIRST_PAUSE_SECONDS
+        self.question = question
+        self._failing = False  # whether the last answer was no, or did not come
+        self._pause = FIRST_PAUSE_SECONDS  # until one tries again; it doubles with each no, and halves with each yes
         self._next = 0.0  # when one may try again, while failing; monotonic seconds
+        self._said = False
 
-    def ms(self, seconds: float) -> int:
-        """How long the question may wait, of a call that has so many seconds left; 0: do not ask."""
+    @classmethod
+    def about(cls, durability: Durability) -> Self | None:
+        """For a setting; None when nothing is asked."""
+        question = _QUESTIONS[durability]
+        return None if question is None else cls(question)
+
+    def may_ask(self) -> bool:
+        """Whether it is worth while; who is told so asks."""
         if self._failing:
             now = time.monotonic()
             if now < self._next:
-                return 0
+                return False
             self._next = now + self._pause
-            self._pause = min(2 * self._pause, MOST_PAUSE_SECONDS)
-        return max(1, int(seconds * SHARE * 1000))
-
-    def note(self, *, confirmed: bool, why: str = "") -> None:
-        """How a question ended."""
-        if confirmed:
-            if self._failing:
-                _log.warning("events are confirmed again (INSEND_DURABILITY=%s)", self._question.durability)
-            self._failing = False
-            self._pause = FIRST_PAUSE_SECONDS
-        elif not self._failing:
-            self._next = time.monotonic() + self._pause
-            self._failing = True
-            words = "no event is confirmed (INSEND_DURABILITY=%s): %s"
-            _log.warning(words, self._question.durability, why or self._question.failing)
-
-
-class Asking(NamedTuple):
-    """A question, and the patience of those who ask it."""
-
-    question: Question
-    patience: Patience
-
-    @classmethod
-    def about(cls, durability: Durability) -> Asking | None:
-        """For a setting; None when nothing is asked."""
-        asked = question(durability)
-        return None if asked is None else cls(asked, Patience(asked))
+        return True
 
     def heard(self, said: Any) -> bool:
         """Whether an answer is yes; None is none, and an exception Redis's error."""
-        confirmed = self.question.holds(said)
-        why = str(self.question.refusal(said)) if isinstance(said, ResponseError) else ""
-        self.patience.note(confirmed=confirmed, why=why)
-        return confirmed
+        if self.question.holds(said):
+            self._failing = False
+            self._pause = max(FIRST_PAUSE_SECONDS, self._pause / 2)
+            if self._said and self._pause == FIRST_PAUSE_SECONDS:  # after several in a row
+                self._said = False
+                _log.warning("events are confirmed again (INSEND_DURABILITY=%s)", self.question.durability)
+            return True
+        self._failing = True
+        self._next = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, MOST_PAUSE_SECONDS)
+        if not self._said:
+            self._said = True
+            why = str(self.question.refusal(said)) if isinstance(said, ResponseError) else self._failing_in_words()
+            _log.warning("no event is confirmed: %s", why)
+        return False
+
+    def _failing_in_words(self) -> str:
+        return f"INSEND_DURABILITY={self.question.durability}: {self.question.failing}"
+
+
+def patience_ms(seconds: float) -> int:
+    """How long the question of a call may wait that has so many seconds left."""
+    return int(seconds * SHARE * 1000)

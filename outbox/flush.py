@@ -1,10 +1,10 @@
 """Moving a spool's events on into the outbox: in order, and each exactly once, even if killed in the middle.
 
 A row goes in by the script that takes any event in; Redis remembers the ids that came last from each spool, so one that
-had gone in before a crash is known there. Rows are dropped from the file only when Redis has answered for them, and has
-confirmed them as ``INSEND_DURABILITY`` wants it. For ``fsync`` they wait for that, since their receipts said that they
-are on a disk; for ``replicated`` a moment only: no receipt of a spooled event says that a replica has it, and one that
-is gone must not hold events back.
+had gone in before a crash is known there. Rows are dropped from the file only when Redis has answered for them. Those
+whose receipts said that they are on a disk (``INSEND_DURABILITY=fsync``) wait until they are on Redis's, whoever moves
+them on. For ``replicated`` rows wait a moment only: no receipt of a spooled event says that a replica has it, and one
+that is gone must not hold events back.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import time
 import weakref
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from insend_relay.outbox.connection import connect, mapped, run_together
-from insend_relay.outbox.durability import SHARE, Asking
+from insend_relay.outbox.durability import Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, SpoolError
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Kept, Spool
@@ -28,8 +28,8 @@ from insend_relay.outbox.store import Outbox
 
 BATCH = 200  # rows between two writes to the file
 UNDROPPED = 600  # rows that Redis may have and the file too, when the disk has no room even to drop them
-CONFIRM_SECONDS = 1.0  # what a batch waits for its replica
-WAITAOF_MS = 3_000  # and for the disk: appendfsync everysec needs up to 2 s
+REPLICA_MS = 1_000  # what a batch waits for its replica
+FSYNC_MS = 3_000  # and for the disk: appendfsync everysec needs up to 2 s
 DROP_SECONDS = 5.0  # what such a write may wait for others
 LOOK_SECONDS = 1.0  # how often a worker looks for something to do, and a producer whether another has done it
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.05, 1.0  # between two tries while Redis is away
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def flush(
-    spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: False, asking: Asking | None = None
+    spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: False, durability: Durability = "memory"
 ) -> int:
     """Move everything on; returns how many went. Only for whoever is ``spool.flushing()``.
 
@@ -45,7 +45,7 @@ def flush(
         spool: From where.
         outbox: Where to.
         stop: Asked before each row.
-        asking: What Redis must confirm before rows are dropped, if anything.
+        durability: As in the settings.
 
     Raises:
         OutboxError: Redis does not take the next one, or does not confirm those before; what it has not answered for
@@ -53,19 +53,23 @@ def flush(
         SpoolError: The file will not do.
     """
     moved = undropped = 0
+    confirming = _Confirming(outbox, durability)
     while not stop() and (rows := spool.first(BATCH)):
-        done: list[Kept] = []
+        confirming.prepare(rows)
+        last = 0
         try:
             for row in rows:
                 if stop():
                     break
                 moved += _move(spool, outbox, row)
-                done.append(row)
-        finally:
-            if done:
-                if asking is not None:
-                    _confirm(outbox, done, asking)
-                undropped = _drop(spool, done[-1].row, undropped + len(rows))
+                last = row.row
+        except BaseException:
+            if last and not confirming.asks(rows):  # else they stay: known to Redis, and confirmed with the next
+                undropped = _drop(spool, last, undropped + len(rows))
+            raise
+        if last:
+            confirming.confirm([row for row in rows if row.row <= last])
+            undropped = _drop(spool, last, undropped + len(rows))
     spool.lower(deadline=time.monotonic() + DROP_SECONDS)
     return moved
 
@@ -79,26 +83,59 @@ def _move(spool: Spool, outbox: Outbox, row: Kept) -> int:
     return 0
 
 
-def _confirm(outbox: Outbox, rows: list[Kept], asking: Asking) -> None:
-    """Return when the file may drop these rows; OutboxUnreachable while it may not.
+class _Confirming:
+    """What Redis must say before the file may drop rows.
 
-    Since the rows went in, their Redis may have been replaced by its replica. One that lists them all has them, and
-    what it confirms behind a write it confirms for all that it had before.
+    Args:
+        outbox: The one that has them by then.
+        durability: As in the settings.
     """
-    ids = {row.entry.id.bytes for row in rows if row.entry is not None}
-    question, patience = asking
-    ms = patience.ms(CONFIRM_SECONDS / SHARE) if question.durability == "replicated" else WAITAOF_MS
-    listed = ("LRANGE", outbox.keys.spool(rows[0].way.file), 0, -1)
-    written = ("HINCRBY", outbox.keys.ledger, "accepted", 0)
-    replies = run_together(outbox.redis, listed, written, *([question.command(ms)] if ms else []))
-    for reply in replies[:2]:
-        if isinstance(reply, RedisError):
-            raise mapped(reply)
-    if not ids <= set(replies[0]):
-        raise OutboxUnreachable("Redis has lost what the spool had moved there; it is moved again")
-    confirmed = bool(ms) and asking.heard(replies[2])
-    if not confirmed and question.durability == "fsync":
-        raise OutboxUnreachable(f"the spool's events are in Redis but stay here too: {question.failing}")
+
+    def __init__(self, outbox: Outbox, durability: Durability) -> None:
+        self._outbox = outbox
+        self._synced = Asking.about("fsync")
+        self._replicated = Asking.about(durability) if durability == "replicated" else None
+        self._known = False
+
+    def asks(self, rows: list[Kept]) -> bool:
+        """Whether anything is asked about these rows."""
+        return self._replicated is not None or any(row.synced for row in rows)
+
+    def prepare(self, rows: list[Kept]) -> None:
+        """Raise OutboxError when this Redis could never confirm them: then it is to take none."""
+        if self._known or not any(row.synced for row in rows) or self._synced is None:
+            return
+        question = self._synced.question
+        (reply,) = run_together(self._outbox.redis, question.probe)
+        if isinstance(reply, ResponseError):
+            raise question.refusal(reply) from reply
+        self._known = True
+
+    def confirm(self, rows: list[Kept]) -> None:
+        """Return when the file may drop these rows; OutboxUnreachable while it may not.
+
+        Since the rows went in, their Redis may have been replaced by its replica. One that lists them all has them, and
+        what it confirms behind a write it confirms for all that it had before.
+        """
+        if self._synced is not None and any(row.synced for row in rows):
+            if not self._is_safe(rows, self._synced, FSYNC_MS):
+                raise OutboxUnreachable(
+                    f"the spool's events are in Redis but stay here too: {self._synced.question.failing}"
+                )
+        elif self._replicated is not None and self._replicated.may_ask():
+            self._is_safe(rows, self._replicated, REPLICA_MS)
+
+    def _is_safe(self, rows: list[Kept], asking: Asking, ms: int) -> bool:
+        ids = {row.entry.id.bytes for row in rows if row.entry is not None}
+        listed = ("LRANGE", self._outbox.keys.spool(rows[0].way.file), 0, -1)
+        written = ("HINCRBY", self._outbox.keys.ledger, "accepted", 0)
+        has, wrote, said = run_together(self._outbox.redis, listed, written, asking.question.command(ms))
+        for reply in (has, wrote):
+            if isinstance(reply, RedisError):
+                raise mapped(reply)
+        if not ids <= set(has):
+            raise OutboxUnreachable("Redis has lost what the spool had moved there; it is moved again")
+        return asking.heard(said)
 
 
 def _drop(spool: Spool, last: int, undropped: int) -> int:
@@ -127,7 +164,6 @@ class Flusher:
         self._settings = settings
         self._spool = spool
         self._for_ever = for_ever
-        self._asking = Asking.about(settings.durability)
         self.begin_anew()
         _flushers.add(self)
 
@@ -179,7 +215,9 @@ class Flusher:
     def _once(self, outbox: Outbox, stop: threading.Event) -> None:
         if self._spool.may_hold():
             with self._spool.flushing() as mine:
-                moved = flush(self._spool, outbox, stop=stop.is_set, asking=self._asking) if mine else 0
+                moved = (
+                    flush(self._spool, outbox, stop=stop.is_set, durability=self._settings.durability) if mine else 0
+                )
             if moved:
                 _log.warning("of the spool %s are in Redis now: %d", self._spool.path, moved)
         if self._for_ever or self._spool.may_hold():

@@ -22,8 +22,8 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool_file import FlushLock, file_of
 
-_COLUMNS = "row, lane, slot, app, id, payload, guest_uid, once_key, once_seconds, type, faults"
-_INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 11})"  # noqa: S608 - question marks
+_COLUMNS = "row, lane, slot, app, id, payload, guest_uid, once_key, once_seconds, type, faults, synced"
+_INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 12})"  # noqa: S608 - question marks
 
 
 class Kept(NamedTuple):
@@ -33,11 +33,14 @@ class Kept(NamedTuple):
         row: Its number; it rises from event to event.
         way: How it comes in.
         entry: The event; None when the row cannot be read.
+        synced: Whether its receipt said that it is on a disk (``INSEND_DURABILITY=fsync``), so that it may leave this
+            one only when it is on Redis's.
     """
 
     row: int
     way: Way
     entry: Entry | InvalidEntry | None
+    synced: bool = False
 
 
 class Spooled(NamedTuple):
@@ -92,15 +95,18 @@ class Spool:
         query = f"SELECT 1 FROM events WHERE row > ? AND lane IN ({places}) LIMIT 1"  # noqa: S608 - question marks
         return self._file.read(query, self._file.after, *lanes) != []
 
-    def keep(self, entries: Sequence[tuple[Entry | InvalidEntry, str]], *, deadline: float) -> None:
+    def keep(
+        self, entries: Sequence[tuple[Entry | InvalidEntry, str]], *, deadline: float, synced: bool = False
+    ) -> None:
         """Put entries to the end, each with its slot of unknown outcome or ""; on disk when this returns.
 
         Args:
             entries: In order.
             deadline: When to give up waiting for other writers, monotonic seconds.
+            synced: See ``Kept``.
         """
         now_ms = time.time_ns() // 1_000_000
-        rows = [_row(entry, slot, now_ms) for entry, slot in entries]
+        rows = [(*_row(entry, slot, now_ms), synced) for entry, slot in entries]
         with self._file.transaction(deadline) as connection:
             self._file.flag(may_hold=True)
             connection.executemany(_INSERT, rows)
@@ -158,13 +164,14 @@ def _row(entry: Entry | InvalidEntry, slot: str, now_ms: int) -> tuple[object, .
 
 
 def _kept(file: str, row: tuple[Any, ...]) -> Kept:
-    number, lane, slot, app, id_bytes, payload, guest_uid, once_key, once_seconds, kind, faults = row
+    number, lane, slot, app, id_bytes, payload, guest_uid, once_key, once_seconds, kind, faults, synced = row
     way = Way(slot, file)
     try:
         event_id = uuid.UUID(bytes=id_bytes)
         if faults is None:
-            return Kept(number, way, Entry(Lane.parse(lane), event_id, payload, guest_uid, once_key, once_seconds))
+            entry = Entry(Lane.parse(lane), event_id, payload, guest_uid, once_key, once_seconds)
+            return Kept(number, way, entry, bool(synced))
         of = Lane.parse(lane) if lane else None
-        return Kept(number, way, InvalidEntry(app, event_id, of, kind, payload, faults))
+        return Kept(number, way, InvalidEntry(app, event_id, of, kind, payload, faults), bool(synced))
     except (ValueError, TypeError):  # a torn disk, or somebody's hand
         return Kept(number, way, None)

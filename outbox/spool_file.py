@@ -49,7 +49,8 @@ CREATE TABLE events (
     once_key TEXT NOT NULL,
     once_seconds INTEGER NOT NULL,
     type TEXT NOT NULL,
-    faults TEXT  -- of an event that breaks the rules
+    faults TEXT,  -- of an event that breaks the rules
+    synced INTEGER NOT NULL  -- 1: its receipt said that it is on a disk, and on one it must stay
 ) STRICT;
 CREATE INDEX events_of_a_lane ON events (lane);
 CREATE TABLE unreadable AS SELECT * FROM events WHERE 0;

@@ -22,7 +22,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from insend_relay.outbox.durability import Asking, Durability, question
+from insend_relay.outbox.durability import Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
 from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
@@ -49,8 +49,8 @@ class AsyncLink:
     def __init__(
         self, url: str, *, timeout_seconds: float, durability: Durability = "memory", scripts: tuple[str, ...] = ()
     ) -> None:
-        self.address = AsyncAddress(url, question(durability), scripts)
         self._asking = Asking.about(durability)
+        self.address = AsyncAddress(url, None if self._asking is None else self._asking.question, scripts)
         self._timeout = timeout_seconds
         self._loops: dict[asyncio.AbstractEventLoop, _LoopLink] = {}
 
@@ -132,8 +132,10 @@ class _LoopLink:
     async def execute_command(self, args: tuple[Any, ...], deadline: float) -> tuple[Any, bool]:
         """Run one command, once; its reply, and whether what it wrote is confirmed."""
         wire = await self.connect(deadline)
-        if self._confirming is not None and args[0] in SCRIPTS:
-            return await self._confirming.run(args, deadline)
+        while self._confirming is not None and args[0] in SCRIPTS:
+            if not await self._confirming.turn(deadline):
+                return await self._confirming.run(args, deadline)
+            wire = await self.connect(deadline)  # by now it may be another
         return await self._run(wire, args, deadline), True
 
     async def _run(self, wire: Wire, args: tuple[Any, ...], deadline: float) -> Any:
@@ -146,7 +148,8 @@ class _LoopLink:
                 self._retire(wire)
             raise
         except OutboxUnreachable as error:
-            self._doubted = self._doubted or isinstance(error, Late)
+            # A question is late when a replica is; Redis itself has answered the append before it.
+            self._doubted = self._doubted or (isinstance(error, Late) and args[0] in SCRIPTS)
             self._retire(wire)
             raise
 
@@ -172,9 +175,10 @@ class _LoopLink:
             error = type(self._away)(str(self._away))
             await asyncio.sleep(0)  # a caller that tries again at once must let the others run, and the connecting
             raise error
+        began = time.monotonic()
         timeout = DOUBT_SECONDS if self._doubted else self._timeout
         if self._doubted:
-            deadline = min(deadline, time.monotonic() + DOUBT_SECONDS)
+            deadline = min(deadline, began + DOUBT_SECONDS)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -182,7 +186,7 @@ class _LoopLink:
                 await waiter
         except TimeoutError:
             error = OutboxUnreachable(f"no connection to Redis at {self._address} within {timeout * 1000:.0f} ms")
-            if self._wire is None:
+            if self._wire is None and deadline - began > timeout / 2:  # not for one who came late to its own call
                 self._away = error
                 self._fail_waiters(error)
             raise error from None

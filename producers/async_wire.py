@@ -71,7 +71,7 @@ class AsyncAddress(Address):
                 await connection.send_command("PING", check_health=False)
                 await connection.read_response()
                 if self._question is not None:
-                    await connection.send_command(*self._question.command(1), check_health=False)
+                    await connection.send_command(*self._question.probe, check_health=False)
                     try:
                         await connection.read_response()
                     except ResponseError as error:

@@ -107,7 +107,7 @@ class TimedAddress(Address):
             connection.send_command("PING", check_health=False)
             connection.read_response()
             if self._question is not None:
-                connection.send_command(*self._question.command(1), check_health=False)
+                connection.send_command(*self._question.probe, check_health=False)
                 try:
                     connection.read_response()
                 except ResponseError as error:

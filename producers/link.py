@@ -24,7 +24,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from insend_relay.outbox.durability import Asking, Durability, question
+from insend_relay.outbox.durability import Asking, Durability, patience_ms
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
 from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
@@ -67,8 +67,8 @@ class Link:
     _thread: threading.Thread | None
 
     def __init__(self, url: str, *, timeout_seconds: float, durability: Durability = "memory") -> None:
-        self.address = TimedAddress(url, question(durability))
         self._asking = Asking.about(durability)
+        self.address = TimedAddress(url, None if self._asking is None else self._asking.question)
         self._timeout = timeout_seconds
         self._call = _Call()
         self._closed = False
@@ -106,11 +106,11 @@ class Link:
     def _run(self, connection: TimedConnection, args: tuple[Any, ...], deadline: float) -> Any:
         if self._asking is None or args[0] not in SCRIPTS:
             return connection.run(args, deadline)
-        ms = self._asking.patience.ms(deadline - time.monotonic())
-        if not ms:
+        if not self._asking.may_ask():
             self._call.confirmed = False
             return connection.run(args, deadline)
-        reply, said = connection.run_and_ask(args, self._asking.question.command(ms), deadline)
+        question = self._asking.question.command(patience_ms(deadline - time.monotonic()))
+        reply, said = connection.run_and_ask(args, question, deadline)
         self._call.confirmed = self._asking.heard(said)
         if isinstance(reply, ResponseError):
             raise reply

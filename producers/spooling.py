@@ -57,6 +57,7 @@ class Spooling:
         self.wait_seconds = settings.enqueue_timeout_ms / 1000 * WAIT_SHARE
         if self.spool is not None:
             self._flusher = Flusher(settings, self.spool)
+        self._synced = settings.durability == "fsync"
         self._said = False
         self.begin_anew()
         _all.add(self)
@@ -137,7 +138,7 @@ class Spooling:
             return
         try:
             entries = [(wish.entry, wish.slot) for wish in batch]
-            self.spool.keep(entries, deadline=time.monotonic() + self.wait_seconds)
+            self.spool.keep(entries, deadline=time.monotonic() + self.wait_seconds, synced=self._synced)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are to know and this thread to live
             refusal = error if isinstance(error, SpoolError) else SpoolError(f"the spool has a defect: {error!r}")
             for wish in batch:

@@ -18,7 +18,8 @@ if once_key ~= '' then
   if first then
     if file ~= '' then
       list(id, file)
-    else -- changes nothing, but who asks behind this whether all is safe hears of the first one too
+    elseif redis.call('PTTL', once) > 0 then
+      -- changes nothing, but who asks behind this whether all is safe hears of the first one too
       redis.call('PEXPIRE', once, redis.call('PTTL', once))
     end
     return {'DUPLICATE', first}

@@ -48,11 +48,11 @@ def with_config(**changes: str) -> Facts:
     ("server", "durability", "expected"),
     [
         ("redis", "fsync", "bad: INSEND_DURABILITY=fsync needs WAITAOF"),
-        ("valkey", "fsync", "good: INSEND_DURABILITY=fsync: Redis can confirm events"),
+        ("valkey", "fsync", "good: INSEND_DURABILITY=fsync: Redis confirmed a write"),
         (
             "valkey",
             "replicated",
-            "bad: INSEND_DURABILITY=replicated: no replica is connected, so no event is confirmed",
+            "bad: INSEND_DURABILITY=replicated: no event is confirmed: no replica has them in time",
         ),
     ],
 )
@@ -65,8 +65,18 @@ def test_whether_redis_can_confirm_events(
 
 
 def test_a_disk_that_is_synced_once_a_second_is_too_slow_for_calls() -> None:
-    found = said(with_config(appendfsync="everysec"), Settings(durability="fsync"))
+    facts = with_config(appendfsync="everysec")
+    facts.confirmed_after_ms = 3
+    found = said(facts, Settings(durability="fsync"))
     assert found["durability"].startswith("look: INSEND_DURABILITY=fsync: most events stay unconfirmed")
+
+
+def test_a_redis_that_does_not_say_how_it_is_set_up_is_judged_by_the_time_that_it_took() -> None:
+    facts = Facts(confirmed_after_ms=700)
+    found = said(facts, Settings(durability="fsync"))
+    assert found["durability"].startswith(
+        "look: INSEND_DURABILITY=fsync: a call waits 100 ms, and Redis took 700 to confirm a write"
+    )
 
 
 def test_all_is_well_with_a_redis_as_we_ship_it(tmp_path: Path) -> None:

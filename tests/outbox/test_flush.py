@@ -16,7 +16,7 @@ from waiting import wait_until
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.durability import Asking, Durability, Question
+from insend_relay.outbox.durability import Durability, Question
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way, once
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable, SpoolError
 from insend_relay.outbox.flush import Flusher, flush
@@ -38,8 +38,8 @@ def event(lane: Lane = ALICE, **more: Any) -> Entry:
     return Entry(lane, record.new_id(), b'{"type":"link"}', **more)
 
 
-def keep(spool: Spool, *entries: Entry | InvalidEntry, slot: str = "") -> None:
-    spool.keep([(entry, slot) for entry in entries], deadline=time.monotonic() + 60)
+def keep(spool: Spool, *entries: Entry | InvalidEntry, slot: str = "", synced: bool = False) -> None:
+    spool.keep([(entry, slot) for entry in entries], deadline=time.monotonic() + 60, synced=synced)
 
 
 def test_everything_comes_in_in_order_and_the_spool_is_empty(spool: Spool, outbox: Outbox) -> None:
@@ -173,25 +173,52 @@ def test_and_a_flush_does_not_go_further_than_redis_remembers(
 def test_what_is_on_this_disk_leaves_it_when_it_is_on_redis_s(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.outbox.flush.WAITAOF_MS", 1)
-    keep(spool, event(), event(), InvalidEntry("shop", record.new_id(), ALICE, "link", b"{}", "url: missing"))
+    monkeypatch.setattr("insend_relay.outbox.flush.FSYNC_MS", 1)
+    invalid = InvalidEntry("shop", record.new_id(), ALICE, "link", b"{}", "url: missing")
+    keep(spool, event(), event(), invalid, synced=True)
     with EmbeddedRedis(tmp_path / "valkey", server="valkey", config={"appendfsync": "no"}) as server:
         outbox = Outbox(connect(server.url))
         with pytest.raises(OutboxUnreachable, match="stay here too: Redis does not sync its file in time"):
-            flush(spool, outbox, asking=Asking.about("fsync"))
+            flush(spool, outbox)  # whatever its own durability is
         assert (ledger(outbox, "accepted"), spool.look().events) == ([3], 3)
         outbox.read("CONFIG", "SET", "appendfsync", "always")
-        assert flush(spool, outbox, asking=Asking.about("fsync")) == 3
+        assert flush(spool, outbox) == 3
         assert (ledger(outbox, "accepted"), spool.look().events) == ([3], 0)
         outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
+
+
+def test_a_redis_that_could_never_confirm_them_takes_none(spool: Spool, outbox: Outbox) -> None:
+    keep(spool, event(), synced=True)
+    with pytest.raises(OutboxRefused, match="INSEND_DURABILITY=fsync needs WAITAOF"):
+        flush(spool, outbox)
+    assert (ledger(outbox, "accepted"), spool.look().events) == ([0], 1)
+
+
+def test_what_was_moved_before_redis_refused_one_stays_until_it_is_confirmed(
+    spool: Spool, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(spool, *(event() for _ in range(4)))
+    taken_in, entered = Outbox.enter, iter(range(9))
+
+    def enter(self: Outbox, *args: Any) -> Any:
+        if next(entered) == 2:
+            raise OutboxUnreachable("gone")
+        return taken_in(self, *args)
+
+    monkeypatch.setattr(Outbox, "enter", enter)
+    with pytest.raises(OutboxUnreachable, match="gone"):
+        flush(spool, outbox, durability="replicated")
+    assert (ledger(outbox, "accepted"), spool.look().events) == ([2], 4)
+    assert flush(spool, outbox, durability="replicated") == 4
+    assert (ledger(outbox, "accepted"), spool.look().events) == ([4], 0)
 
 
 def test_a_replica_that_is_gone_holds_nothing_back(
     spool: Spool, outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.outbox.flush.CONFIRM_SECONDS", 0.001)
+    monkeypatch.setattr("insend_relay.outbox.flush.REPLICA_MS", 1)
     keep(spool, *(event() for _ in range(450)))
-    assert flush(spool, outbox, asking=Asking.about("replicated")) == 450
+    assert flush(spool, outbox, durability="replicated") == 450
     assert spool.look().events == 0
     assert ["no replica has them in time" in line for line in caplog.messages] == [True]
 
@@ -203,7 +230,8 @@ def test_what_a_redis_has_lost_meanwhile_is_moved_again(
     words = ("ECHO", "no question, for this server may know none:")
     monkeypatch.setattr(Question, "command", lambda *_: words)
     monkeypatch.setattr(Question, "holds", lambda _, said: said == words[1].encode())
-    asking, rows = Asking.about(durability), iter(range(9))
+    monkeypatch.setattr("insend_relay.outbox.flush._Confirming.prepare", lambda *_: None)
+    rows = iter(range(9))
 
     def lost_behind_the_second() -> bool:
         if next(rows) == 3:
@@ -211,11 +239,11 @@ def test_what_a_redis_has_lost_meanwhile_is_moved_again(
         return False
 
     entries = [event() for _ in range(4)]
-    keep(spool, *entries)
+    keep(spool, *entries, synced=durability == "fsync")
     with pytest.raises(OutboxUnreachable, match="lost what the spool had moved there"):
-        flush(spool, outbox, stop=lost_behind_the_second, asking=asking)
+        flush(spool, outbox, stop=lost_behind_the_second, durability=durability)
     assert spool.look().events == 4
-    assert flush(spool, outbox, asking=asking) == 4
+    assert flush(spool, outbox, durability=durability) == 4
     assert spool.look().events == 0
     assert sorted(waiting(outbox)) == sorted(entry.id.bytes for entry in entries)
 
@@ -233,7 +261,7 @@ def test_a_redis_that_takes_no_writes_confirms_nothing(
 
     monkeypatch.setattr(Outbox, "enter", enter_and_fill)
     with pytest.raises(OutboxRefused, match="WRONGTYPE"):
-        flush(spool, outbox, asking=Asking.about("replicated"))
+        flush(spool, outbox, durability="replicated")
     assert spool.look().events == 1
 
 
@@ -243,7 +271,7 @@ def test_what_had_come_in_before_is_confirmed_with_the_rest(spool: Spool, outbox
     outbox.enter(unheard, Way("p:1"))
     keep(spool, unheard, slot="p:1")
     keep(spool, again)
-    assert flush(spool, outbox, asking=Asking.about("replicated")) == 2
+    assert flush(spool, outbox, durability="replicated") == 2
     assert ledger(outbox, "accepted") == [2]
 
 

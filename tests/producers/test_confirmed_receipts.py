@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from async_words import eventually
 from broken_redis import APPENDED, broken_redis, handshake_then
 from waiting import wait_until
 
@@ -121,7 +122,7 @@ def test_where_the_file_is_never_synced_an_event_is_kept_and_not_confirmed(
     assert (first.where, first.confirmed, second.confirmed) == ("redis", False, False)
     assert (accepted(server), times(server, "waitaof")) == (2, asked)
     (said,) = caplog.messages
-    assert said.startswith("no event is confirmed (INSEND_DURABILITY=fsync): Redis does not sync its file")
+    assert said.startswith("no event is confirmed: INSEND_DURABILITY=fsync: Redis does not sync its file")
 
 
 def test_when_the_file_is_synced_again_events_are_confirmed_again(
@@ -138,7 +139,10 @@ def test_when_the_file_is_synced_again_events_are_confirmed_again(
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        (("redis", {}), "needs WAITAOF, which this Redis does not have (Redis 7.2, Valkey 8 and newer have it)"),
+        (
+            ("redis", {}),
+            "needs WAITAOF, which this Redis does not have: Redis 7.2, Valkey 8 and newer have it; upgrade it",
+        ),
         (("valkey", {"appendonly": "no"}), "this Redis keeps no append-only file: set appendonly yes"),
     ],
 )
@@ -285,6 +289,37 @@ def came_in(send: Send) -> bool:
         return send().where == "redis"
     except NotAccepted:  # it is connecting
         return False
+
+
+@pytest.mark.parametrize("said", [b"-LOADING Redis is loading\r\n", b"-NOAUTH Authentication required.\r\n"])
+def test_whatever_comes_instead_of_an_answer_the_event_is_kept(said: bytes, calls: Calls) -> None:
+    def refuse(connection: Any) -> None:
+        connection.sendall(APPENDED + said)
+
+    question = b"WAIT\r\n$1\r\n1\r\n"
+    with broken_redis(handshake_then(refuse, until=question)) as url:
+        receipt = calls.producer(url, "replicated")()
+    assert (receipt.where, receipt.confirmed) == ("redis", False)
+
+
+def test_who_waits_for_a_question_goes_on_with_another_connection_when_that_one_is_lost(
+    start: Callable[..., EmbeddedRedis],
+) -> None:
+    server = start("redis")
+
+    async def main() -> tuple[Receipt, Receipt]:
+        given: dict[str, Any] = {"app_key": "a", "domain": "shop.example.com", "redis_url": server.url}
+        async with AsyncInSend(**given, enqueue_timeout_ms=LONG_MS, durability="replicated") as insend:
+            first = asyncio.create_task(insend.link(visitor_uid="1"))
+            await eventually(lambda: accepted(server))
+            second = asyncio.create_task(insend.link(visitor_uid="2"))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(told, server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            return await first, await second
+
+    receipts = asyncio.run(main())
+    assert [(receipt.where, receipt.confirmed) for receipt in receipts] == [("redis", False)] * 2
+    assert accepted(server) == 2
 
 
 def test_after_scripts_are_flushed_an_event_is_confirmed(calls: Calls, start: Callable[..., EmbeddedRedis]) -> None:

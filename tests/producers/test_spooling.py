@@ -264,9 +264,9 @@ def test_events_that_come_together_share_a_write_and_each_visitors_keep_their_or
     sizes: list[int] = []
     really = Spool.keep
 
-    def keep(self: Spool, entries: list[tuple[Entry | InvalidEntry, str]], *, deadline: float) -> None:
+    def keep(self: Spool, entries: list[tuple[Entry | InvalidEntry, str]], **how: Any) -> None:
         sizes.append(len(entries))
-        really(self, entries, deadline=deadline)
+        really(self, entries, **how)
 
     monkeypatch.setattr(Spool, "keep", keep)
     receipts: dict[int, list[str]] = {number: [] for number in range(20)}
