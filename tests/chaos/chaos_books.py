@@ -13,6 +13,8 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.store import Outbox
 
+AROUND_SECONDS = 30.0  # how long before a person's first call a fault may have to do with it
+
 
 @dataclass
 class Told:
@@ -118,11 +120,15 @@ def what_is_wrong(told: Told, arrivals: list[Arrival], dead: set[str], doubtful:
     return wrong
 
 
-def life(line: str, told: Told, arrivals: list[Arrival]) -> str:
-    """What is known of the person in such a line: each call and each arrival."""
+def life(line: str, told: Told, arrivals: list[Arrival], faults: list[tuple[float, str]]) -> str:
+    """What is known of the person in such a line: each call, each arrival, and the faults of that time."""
     person = line.partition("person='")[2].partition("'")[0]
-    mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == person]
-    return f"told {told.lines.get(person, [])}; arrivals {mine}"
+    calls = told.lines.get(person, [])
+    mine = [arrival for arrival in arrivals if arrival.event.person == person]
+    moments = [*(float(call.rpartition(" ")[2]) for call in calls), *(arrival.at for arrival in mine)]
+    first, last = (min(moments) - AROUND_SECONDS, max(moments)) if moments else (0.0, 0.0)
+    around = [f"{at:.2f} {name}" for at, name in faults if first <= at <= last]
+    return f"told {calls}; arrivals {[f'#{arrival.event.number} {arrival}' for arrival in mine]}; faults {around}"
 
 
 def _out_of_order(arrivals: list[Arrival]) -> list[str]:

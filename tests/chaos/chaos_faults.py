@@ -24,7 +24,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.worker.runtime import EX_SOFTWARE, LAST_SECONDS
 
 Fault = Callable[[Run], None]
-HUNG_SECONDS = 1.0  # how soon a pump calls its pool hung in the fault that is about this
+HUNG_SECONDS = 2.0  # how soon a pump calls its pool hung in the fault that is about this; a pool is up in one
 FAULTS: dict[str, Fault] = {}
 
 

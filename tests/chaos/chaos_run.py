@@ -283,10 +283,9 @@ class Run:
         told, arrivals = self.logs.read(), self.tracker.arrivals
         letters = {letter.id.hex: letter.reason for letter in DeadLetters(self.outbox).scan()}
         doubtful = {event_id.hex() for event_id in self.outbox.read("ZRANGE", self.outbox.keys.doubtful, 0, -1)}
-        faults = [(round(at, 2), name) for at, name in self.when]
         wrong = what_is_wrong(told, arrivals, set(letters), doubtful)
         wrong += self._wrong_letters(told, letters)
-        wrong = [f"{line}: {life(line, told, arrivals)}; faults {faults}" for line in wrong]
+        wrong = [f"{line}: {life(line, told, arrivals, self.when)}" for line in wrong]
         wrong += self.wrong
         wrong += [
             f"sent to a tracker with a certificate {one.certificate}: {one}"
