@@ -4,7 +4,7 @@ BIN := .venv/bin
 ROOMS := producers outbox worker console
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench chaos shop-django shop-flask shop-fastapi lint types imports package clean
+.PHONY: help run test check bench chaos audit shop-django shop-flask shop-fastapi lint types imports package clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,10 @@ types: .venv/ready
 imports: .venv/ready
 	@$(BIN)/lint-imports
 
+audit: ## known vulnerabilities of what constraints.txt names, where the index's advisories can be reached
+	@$(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-audit
+	@.audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 package: .venv/ready
 	@bash .ci/package
 
@@ -57,4 +61,4 @@ package: .venv/ready
 	@touch $@
 
 clean: ## remove what make has made, but not var/, which holds events
-	rm -rf .venv .links build dist *.egg-info .coverage* .*_cache .hypothesis
+	rm -rf .venv .audit .links build dist *.egg-info .coverage* .*_cache .hypothesis

@@ -35,7 +35,8 @@ def doctor(*, as_json: bool) -> None:
     findings = [_tracker(settings), _spool(settings)]
     try:
         with connect(settings.redis_url) as client:  # not open_outbox: it writes, and this may be a replica
-            findings = [*examine(read_facts(Outbox(client, namespace=settings.namespace)), settings), *findings]
+            facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)
+            findings = [*examine(facts, settings), *findings]
     finally:  # with Redis away the rest is worth knowing all the more
         _print(findings, as_json=as_json)
     if any(each.state == "bad" for each in findings):

@@ -29,7 +29,7 @@ _FIELDS = ("type", "properties", "visitor_info", "attributes", "strict", *_TEXTS
 _NOBODY = "it names neither a visitor nor a guest"
 _MEANING = {
     "redis": "kept, and delivered once the tracker takes it",
-    "spool": "kept on this machine's disk until Redis is back",
+    "spool": "kept on this machine's disk until Redis takes it",
     "duplicate": "an event with this idempotency key was kept before",
     "opted_out": "not kept: the visitor does not want to be tracked",
     "disabled": "not kept: sending is switched off (INSEND_ENABLED)",
@@ -70,9 +70,7 @@ insend send --file events.ndjson"""
 @click.option("--referrer", help="The previous page.")
 @click.option("--host", help="The site's host, with its port.")
 @click.option("--idempotency-key", help="Your name for this event: a second one of that name is a duplicate.")
-@click.option(
-    "--no-strict", is_flag=True, default=None, help="Send unknown types and properties as they are: strict=False."
-)
+@click.option("--no-strict", is_flag=True, default=None, help="Send unknown types and properties as they are.")
 @click.option("--file", metavar="FILE|-", help="Send a file: one JSON object a line, with these fields' names.")
 def send(type: str | None, file: str | None, **given: Any) -> None:
     """Send one event of TYPE, or a file of events.
@@ -93,10 +91,13 @@ def send(type: str | None, file: str | None, **given: Any) -> None:
     with InSend(settings=settings) as insend:
         if file is None:
             strict = not event.pop("no_strict", False)
-            receipt = insend.event(type or "", strict=strict, **event)
+            try:
+                receipt = insend.event(type or "", strict=strict, **event)
+            except InvalidEvent as error:
+                raise InvalidEvent(_said_here(error, "--no-strict")) from None
             if receipt.where == "no_visitor":
                 raise click.UsageError(f"not kept: {_NOBODY}; give --visitor-uid or --guest-uid")
-            screen().print(f"{receipt.id}: {_MEANING.get(receipt.where, receipt.where)}")
+            screen().print(f"{receipt.id}: {_meaning(receipt)}")
         else:
             _send_file(insend, sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
 
@@ -132,7 +133,7 @@ def _send_file(insend: InSend, content: bytes) -> None:
     sent: Counter[str] = Counter()
     try:
         for event in events:
-            sent[insend.event(**event).where] += 1
+            sent[_meaning(insend.event(**event))] += 1
     except (NotAccepted, KeyboardInterrupt):
         done = sent.total()
         click.echo(
@@ -143,8 +144,13 @@ def _send_file(insend: InSend, content: bytes) -> None:
         raise
     console = screen()
     console.print(f"{counted(len(events), 'event')} sent")
-    for where, count in sent.most_common():
-        console.print(f"  {count:,} {_MEANING.get(where, where)}")
+    for meaning, count in sent.most_common():
+        console.print(f"  {count:,} {meaning}")
+
+
+def _meaning(receipt: Receipt) -> str:
+    unconfirmed = "" if receipt.confirmed else "; not confirmed as INSEND_DURABILITY wants it"
+    return _MEANING.get(receipt.where, receipt.where) + unconfirmed
 
 
 def _checked(settings: Settings, lines: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
@@ -181,5 +187,10 @@ def _check(checker: InSend, line: bytes) -> tuple[dict[str, Any], list[str]]:
     try:
         _: Receipt = checker.event(**known)
     except InvalidEvent as error:
-        faults += [f"{path}: {problem}" for path, problem in error.faults]
+        faults += [f"{path}: {problem}" for path, problem in _said_here(error, '"strict": false')]
     return event, faults
+
+
+def _said_here(error: InvalidEvent, lenient: str) -> Iterator[tuple[str, str]]:
+    """The faults with the words of a command line or a file, not those of Python."""
+    return ((path, problem.replace("strict=False", lenient)) for path, problem in error.faults)

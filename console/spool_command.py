@@ -10,6 +10,7 @@ from rich.console import Console
 from insend_relay.console.exits import FINDING
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.terminal import counted, json_option, moment, plain, print_json, screen
+from insend_relay.outbox.durability import Asking
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.flush import flush as move_on
 from insend_relay.outbox.settings import Settings
@@ -52,7 +53,7 @@ def flush() -> None:
     with open_outbox(settings) as outbox, kept.flushing() as mine:
         if not mine:
             raise NotFound("a producer or a worker is moving it on right now: look again in a moment")
-        moved = move_on(kept, outbox)
+        moved = move_on(kept, outbox, asking=Asking.about(settings.durability))
     screen().print(f"{counted(moved, 'event')} moved on into Redis")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import redis
 import redis.exceptions as theirs
@@ -72,6 +72,19 @@ class _Client(redis.Redis):
             raise
 
 
+def run_together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
+    """Run commands on one connection, in one round trip; what Redis refused stands in its reply's place, as redis-py's.
+
+    Args:
+        client: One of ``connect``'s.
+        commands: Each with its arguments.
+    """
+    with errors_mapped(), cast("redis.Redis", client).pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+        return list(pipe.execute(raise_on_error=False))
+
+
 def no_address() -> SettingsError:
     """INSEND_REDIS_URL leads nowhere. Not in redis-py's own words: they may quote a piece of the password."""
     return SettingsError(
@@ -89,12 +102,12 @@ def errors_mapped() -> Iterator[None]:
 
 
 _FULL = "Redis is full (maxmemory reached): raise maxmemory; the workers go on draining it"
-_REPLICA = "Redis is a read-only replica: point INSEND_REDIS_URL at the primary"
+REPLICA = "Redis is a read-only replica: point INSEND_REDIS_URL at the primary"
 _PASSWORD = "Redis refused our user or password: check INSEND_REDIS_URL"  # noqa: S105 - a sentence about one
 _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     # what arrives as a plain ResponseError, telling by its text alone; Redis 6.2 wraps what a script met so
     ("OOM command not allowed", OutboxFull, _FULL),
-    ("READONLY You can't write", OutboxUnreachable, _REPLICA),
+    ("READONLY You can't write", OutboxUnreachable, REPLICA),
     ("MISCONF ", OutboxUnreachable, "Redis cannot write to its disk and takes nothing: see its log"),
     ("BUSY Redis is busy", OutboxUnreachable, "Redis is busy running somebody's script"),
 )
@@ -110,7 +123,7 @@ _OURS: tuple[tuple[type[theirs.RedisError], type[OutboxError], str, bool], ...] 
     (theirs.MasterDownError, OutboxUnreachable, "Redis is a replica without its primary", False),
     (theirs.ClusterDownError, OutboxUnreachable, "the Redis cluster is down", False),
     (theirs.TryAgainError, OutboxUnreachable, "Redis asks to try again", False),
-    (theirs.ReadOnlyError, OutboxUnreachable, _REPLICA, False),
+    (theirs.ReadOnlyError, OutboxUnreachable, REPLICA, False),
     (theirs.MaxConnectionsError, OutboxUnreachable, "no connection to Redis is free", False),
     (theirs.TimeoutError, OutboxUnreachable, "Redis did not answer in time", True),
     (theirs.ConnectionError, OutboxUnreachable, "Redis cannot be reached", True),

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from redis.exceptions import ResponseError
+
+from insend_relay.outbox.connection import run_together
+from insend_relay.outbox.durability import Durability, question
 from insend_relay.outbox.errors import OutboxError, OutboxRefused
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -48,6 +52,7 @@ class Facts:
         strangers: Whether keys that are not ours lie in the database.
         user: Who we are, by ACL WHOAMI.
         clock_ahead_seconds: Redis's clock less this machine's.
+        question_refused: Why it does not take the question of ``INSEND_DURABILITY``; "" when it does, or none is asked.
         keys_refused: Why this user may not touch our keys; "" when it may.
     """
 
@@ -56,11 +61,17 @@ class Facts:
     strangers: bool | None = None
     user: str | None = None
     clock_ahead_seconds: float | None = None
+    question_refused: str = ""
     keys_refused: str = ""
 
 
-def read_facts(outbox: Outbox) -> Facts:
-    """Ask Redis; what it refuses to say is None. OutboxUnreachable when it is not there."""
+def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
+    """Ask Redis; what it refuses to say is None. OutboxUnreachable when it is not there.
+
+    Args:
+        outbox: The one to look at.
+        durability: What producers ask behind an append.
+    """
     facts = Facts()
     before = time.time()
     seconds, micros = outbox.read("TIME")
@@ -72,6 +83,9 @@ def read_facts(outbox: Outbox) -> Facts:
         outbox.read("HGET", outbox.keys.ledger, "accepted")
     except OutboxRefused as error:
         facts.keys_refused = str(error)
+    if asked := question(durability):
+        (reply,) = run_together(outbox.redis, asked.command(1))
+        facts.question_refused = str(asked.refusal(reply)) if isinstance(reply, ResponseError) else ""
     facts.user = _asked(lambda: _text(outbox.read("ACL", "WHOAMI")))
     return facts
 
@@ -79,7 +93,18 @@ def read_facts(outbox: Outbox) -> Facts:
 def examine(facts: Facts, settings: Settings) -> list[Finding]:
     """All findings about Redis, in the order in which a person wants them."""
     findings: list[Finding] = []
-    for check in (_version, _persistence, _disk, _memory, _replicas, _database, _connections, _access, _clock):
+    for check in (
+        _version,
+        _persistence,
+        _durability,
+        _disk,
+        _memory,
+        _replicas,
+        _database,
+        _connections,
+        _access,
+        _clock,
+    ):
         findings += check(facts, settings)
     return findings
 
@@ -130,6 +155,23 @@ def _persistence(facts: Facts, _: Settings) -> Iterator[Finding]:
             "bad",
             "appendfsync no: a power cut loses up to half a minute of events; set appendfsync always or everysec",
         )
+
+
+def _durability(facts: Facts, settings: Settings) -> Iterator[Finding]:
+    """Whether Redis can confirm what ``INSEND_DURABILITY`` asks."""
+    asked = question(settings.durability)
+    if asked is None:
+        return
+    setting = f"INSEND_DURABILITY={settings.durability}"
+    if facts.question_refused:
+        yield Finding("durability", "bad", f"{facts.question_refused}; until then no event goes into Redis")
+    elif settings.durability == "replicated" and not int((facts.info or {}).get("connected_slaves", 1)):
+        yield Finding("durability", "bad", f"{setting}: no replica is connected, so no event is confirmed")
+    elif settings.durability == "fsync" and (facts.config or {}).get("appendfsync", "always") != "always":
+        text = "a call does not wait long enough for a disk that is synced once a second: set appendfsync always"
+        yield Finding("durability", "look", f"{setting}: most events stay unconfirmed, {text}")
+    else:
+        yield Finding("durability", "good", f"{setting}: Redis can confirm events")
 
 
 def _disk(facts: Facts, _: Settings) -> Iterator[Finding]:

@@ -1,7 +1,10 @@
 """Moving a spool's events on into the outbox: in order, and each exactly once, even if killed in the middle.
 
 A row goes in by the script that takes any event in; Redis remembers the ids that came last from each spool, so one that
-had gone in before a crash is known there. Rows are dropped from the file only when Redis has answered for them.
+had gone in before a crash is known there. Rows are dropped from the file only when Redis has answered for them, and has
+confirmed them as ``INSEND_DURABILITY`` wants it. For ``fsync`` they wait for that, since their receipts said that they
+are on a disk; for ``replicated`` a moment only: no receipt of a spooled event says that a replica has it, and one that
+is gone must not hold events back.
 """
 
 from __future__ import annotations
@@ -14,39 +17,55 @@ import time
 import weakref
 from collections.abc import Callable
 
-from insend_relay.outbox.connection import connect
-from insend_relay.outbox.errors import OutboxError, SpoolError
+from redis.exceptions import RedisError
+
+from insend_relay.outbox.connection import connect, mapped, run_together
+from insend_relay.outbox.durability import SHARE, Asking
+from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, SpoolError
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Kept, Spool
 from insend_relay.outbox.store import Outbox
 
 BATCH = 200  # rows between two writes to the file
 UNDROPPED = 600  # rows that Redis may have and the file too, when the disk has no room even to drop them
+CONFIRM_SECONDS = 1.0  # what a batch waits for its replica
+WAITAOF_MS = 3_000  # and for the disk: appendfsync everysec needs up to 2 s
 DROP_SECONDS = 5.0  # what such a write may wait for others
 LOOK_SECONDS = 1.0  # how often a worker looks for something to do, and a producer whether another has done it
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.05, 1.0  # between two tries while Redis is away
 _log = logging.getLogger(__name__)
 
 
-def flush(spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: False) -> int:
+def flush(
+    spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: False, asking: Asking | None = None
+) -> int:
     """Move everything on; returns how many went. Only for whoever is ``spool.flushing()``.
 
+    Args:
+        spool: From where.
+        outbox: Where to.
+        stop: Asked before each row.
+        asking: What Redis must confirm before rows are dropped, if anything.
+
     Raises:
-        OutboxError: Redis does not take the next one; it and all behind it stay where they are.
+        OutboxError: Redis does not take the next one, or does not confirm those before; what it has not answered for
+            stays where it is.
         SpoolError: The file will not do.
     """
     moved = undropped = 0
     while not stop() and (rows := spool.first(BATCH)):
-        last = 0
+        done: list[Kept] = []
         try:
             for row in rows:
                 if stop():
                     break
                 moved += _move(spool, outbox, row)
-                last = row.row
+                done.append(row)
         finally:
-            if last:
-                undropped = _drop(spool, last, undropped + len(rows))
+            if done:
+                if asking is not None:
+                    _confirm(outbox, done, asking)
+                undropped = _drop(spool, done[-1].row, undropped + len(rows))
     spool.lower(deadline=time.monotonic() + DROP_SECONDS)
     return moved
 
@@ -58,6 +77,28 @@ def _move(spool: Spool, outbox: Outbox, row: Kept) -> int:
     _log.error("row %d of the spool %s cannot be read; it is put aside there", row.row, spool.path)
     spool.put_aside(row.row, deadline=time.monotonic() + DROP_SECONDS)
     return 0
+
+
+def _confirm(outbox: Outbox, rows: list[Kept], asking: Asking) -> None:
+    """Return when the file may drop these rows; OutboxUnreachable while it may not.
+
+    Since the rows went in, their Redis may have been replaced by its replica. One that lists them all has them, and
+    what it confirms behind a write it confirms for all that it had before.
+    """
+    ids = {row.entry.id.bytes for row in rows if row.entry is not None}
+    question, patience = asking
+    ms = patience.ms(CONFIRM_SECONDS / SHARE) if question.durability == "replicated" else WAITAOF_MS
+    listed = ("LRANGE", outbox.keys.spool(rows[0].way.file), 0, -1)
+    written = ("HINCRBY", outbox.keys.ledger, "accepted", 0)
+    replies = run_together(outbox.redis, listed, written, *([question.command(ms)] if ms else []))
+    for reply in replies[:2]:
+        if isinstance(reply, RedisError):
+            raise mapped(reply)
+    if not ids <= set(replies[0]):
+        raise OutboxUnreachable("Redis has lost what the spool had moved there; it is moved again")
+    confirmed = bool(ms) and asking.heard(replies[2])
+    if not confirmed and question.durability == "fsync":
+        raise OutboxUnreachable(f"the spool's events are in Redis but stay here too: {question.failing}")
 
 
 def _drop(spool: Spool, last: int, undropped: int) -> int:
@@ -86,6 +127,7 @@ class Flusher:
         self._settings = settings
         self._spool = spool
         self._for_ever = for_ever
+        self._asking = Asking.about(settings.durability)
         self.begin_anew()
         _flushers.add(self)
 
@@ -137,7 +179,7 @@ class Flusher:
     def _once(self, outbox: Outbox, stop: threading.Event) -> None:
         if self._spool.may_hold():
             with self._spool.flushing() as mine:
-                moved = flush(self._spool, outbox, stop=stop.is_set) if mine else 0
+                moved = flush(self._spool, outbox, stop=stop.is_set, asking=self._asking) if mine else 0
             if moved:
                 _log.warning("of the spool %s are in Redis now: %d", self._spool.path, moved)
         if self._for_ever or self._spool.may_hold():

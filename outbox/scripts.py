@@ -22,6 +22,7 @@ from insend_relay.outbox.connection import AsyncExecutor, Executor, errors_mappe
 from insend_relay.outbox.keys import Keys
 
 FOLDER = Path(__file__).parent / "lua"
+COMMANDS = ("EVALSHA", "EVAL")  # what a script is run by
 
 
 @dataclass(frozen=True, slots=True)

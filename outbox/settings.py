@@ -60,6 +60,11 @@ class Settings:
     )
     enqueue_timeout_ms: int = _setting(250, "The longest that a call in a web request may wait for Redis.", least=1)
     idempotency_seconds: int = _setting(86_400, "How long an idempotency_key is remembered.", least=1)
+    durability: Literal["memory", "fsync", "replicated"] = _setting(
+        "memory",
+        "How safe an event is before a call returns, beyond Redis's own answer: fsync asks whether its append-only "
+        "file has reached the disk, replicated whether a replica has the event. Receipt.confirmed has the answer.",
+    )
     spool: str = _setting(
         "",
         "A file on this machine's disk that keeps events while Redis cannot take them, such as "

@@ -36,7 +36,12 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
     def __init__(self, *, settings: Settings | None = None, **given: Unpack[ProducerSettings]) -> None:
         super().__init__(settings=settings, **given)
         seconds = self.settings.enqueue_timeout_ms / 1000
-        self._link = AsyncLink(self.settings.redis_url, timeout_seconds=seconds, scripts=("append",))
+        self._link = AsyncLink(
+            self.settings.redis_url,
+            timeout_seconds=seconds,
+            scripts=("append",),
+            durability=self.settings.durability,
+        )
         self._outbox = AsyncOutbox(self._link, namespace=self.settings.namespace)
         self._slots = Slots()
         self._spooling = Spooling(self.settings)
@@ -71,7 +76,7 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
             self._slots.give_back(slot)
             return await self._spool(plan, plan.entry, error)
         self._slots.give_back(slot)
-        return plan.kept(appended)
+        return plan.kept(appended, confirmed=self._link.confirmed)
 
     async def _spool(
         self, plan: Plan, entry: Entry | InvalidEntry, refusal: OutboxError | None = None, slot: str = ""
@@ -89,7 +94,7 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
             raise not_accepted(refusal, SpoolError(NO_ANSWER), unknown=True)
         if isinstance(error := written.exception(), SpoolError):
             raise not_accepted(refusal, error) from error
-        return plan.spooled()
+        return plan.spooled(self.settings.durability)
 
     async def connect(self) -> None:
         """Connect now, so that this event loop's first call need not wait: at the application's start.

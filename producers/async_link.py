@@ -17,18 +17,22 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextvars import Context, ContextVar
+from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from insend_relay.outbox.connection import mapped
+from insend_relay.outbox.durability import Asking, Durability, question
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
-from insend_relay.producers.address import DOUBT_SECONDS, Late
+from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
+from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
+from insend_relay.producers.async_confirm import Confirming
 from insend_relay.producers.async_wire import AsyncAddress, Until, Wire
 from insend_relay.producers.link import FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS
 
 _log = logging.getLogger("insend_relay.producers")
 _deadline: ContextVar[float] = ContextVar("insend_deadline", default=0.0)  # of the call; monotonic seconds
+_confirmed: ContextVar[bool] = ContextVar("insend_confirmed", default=True)  # what the call wrote
 
 
 class AsyncLink:
@@ -37,23 +41,35 @@ class AsyncLink:
     Args:
         url: As in the settings.
         timeout_seconds: The longest that a call may take, all its commands together.
+        durability: What Redis is asked behind each script; see ``async_confirm``.
         scripts: Those that Redis is told at each connection. A call that has to do it makes two round trips, and in a
             busy loop the second comes too late: after a restart of Redis a whole burst would be refused.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float, scripts: tuple[str, ...] = ()) -> None:
-        self.address = AsyncAddress(url, scripts)
+    def __init__(
+        self, url: str, *, timeout_seconds: float, durability: Durability = "memory", scripts: tuple[str, ...] = ()
+    ) -> None:
+        self.address = AsyncAddress(url, question(durability), scripts)
+        self._asking = Asking.about(durability)
         self._timeout = timeout_seconds
         self._loops: dict[asyncio.AbstractEventLoop, _LoopLink] = {}
 
     def start_call(self) -> None:
         """Begin a call: the commands that this task runs from now on share one deadline."""
         _deadline.set(time.monotonic() + self._timeout)
+        _confirmed.set(True)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether what this task's call wrote is as safe as the settings want it."""
+        return _confirmed.get()
 
     async def execute_command(self, *args: Any) -> Any:
         """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
         here = self._loops.get(asyncio.get_running_loop()) or await self._begin()
-        return await here.execute_command(args, _deadline.get())
+        reply, confirmed = await here.execute_command(args, _deadline.get())
+        _confirmed.set(confirmed)
+        return reply
 
     async def connect(self) -> None:
         """Have a connection ready for this loop's first call; OutboxUnreachable when there is none in time."""
@@ -71,7 +87,7 @@ class AsyncLink:
         for ended in [loop for loop in list(self._loops) if loop.is_closed()]:  # without a word to its generators
             self._loops.pop(ended, None)
         loop = asyncio.get_running_loop()
-        here = self._loops[loop] = _LoopLink(self.address, self._timeout)
+        here = self._loops[loop] = _LoopLink(self.address, self._timeout, self._asking)
         here.life = self._live(loop, here)
         await anext(here.life)
         return here
@@ -94,10 +110,12 @@ class _LoopLink:
 
     life: AsyncGenerator[None]
 
-    def __init__(self, address: AsyncAddress, timeout: float) -> None:
+    def __init__(self, address: AsyncAddress, timeout: float, asking: Asking | None) -> None:
         self._address = address
+        self._asking = asking
         self._timeout = timeout
         self._wire: Wire | None = None
+        self._confirming: Confirming | None = None  # on that connection; None when nothing is asked
         self._retired: set[Wire] = set()  # given up, but for the calls that still wait on them
         self._waiters: set[asyncio.Future[None]] = set()  # calls that wait for a connection
         self._away: OutboxError | None = None  # why calls fail at once
@@ -111,9 +129,14 @@ class _LoopLink:
             await self._wait_for_wire(deadline)
         return wire
 
-    async def execute_command(self, args: tuple[Any, ...], deadline: float) -> Any:
-        """Run one command, once."""
+    async def execute_command(self, args: tuple[Any, ...], deadline: float) -> tuple[Any, bool]:
+        """Run one command, once; its reply, and whether what it wrote is confirmed."""
         wire = await self.connect(deadline)
+        if self._confirming is not None and args[0] in SCRIPTS:
+            return await self._confirming.run(args, deadline)
+        return await self._run(wire, args, deadline), True
+
+    async def _run(self, wire: Wire, args: tuple[Any, ...], deadline: float) -> Any:
         if time.monotonic() >= deadline:
             raise OutboxUnreachable(f"Redis took no command within {self._timeout * 1000:.0f} ms")
         try:
@@ -193,7 +216,7 @@ class _LoopLink:
             try:
                 wire = await self._address.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, this task must live to try again
-                reason = mapped(error) if isinstance(error, RedisError) else OutboxUnreachable(str(error))
+                reason = why_away(error)
                 if not failures:
                     _log.warning("no connection to Redis at %s: %s", self._address, reason)
                 self._away = reason
@@ -207,6 +230,8 @@ class _LoopLink:
                 self._away = None
                 self._doubted = False
                 self._wire = wire
+                if self._asking is not None:
+                    self._confirming = Confirming(self._asking, partial(self._run, wire))
                 wire.start(self._ended)
                 for waiter in self._waiters:
                     if not waiter.done():

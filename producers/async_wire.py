@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from insend_relay.outbox.durability import Question
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.scripts import load
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
@@ -55,12 +56,12 @@ class AsyncAddress(Address):
     kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
     plain = _Tcp
 
-    def __init__(self, url: str, scripts: tuple[str, ...]) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, question: Question | None, scripts: tuple[str, ...]) -> None:
+        super().__init__(url, question)
         self._scripts = scripts
 
     async def open(self) -> Wire:
-        """Connect, authenticate and see that Redis answers; redis-py's exceptions."""
+        """Connect, authenticate and see that Redis answers, and the question too; raises as ``TimedAddress.open``."""
         connection = self.connection()
         # Not its own time-outs: Python 3.11's wait_for, by which it keeps them, may lose a cancellation.
         connection.socket_timeout = None
@@ -69,6 +70,12 @@ class AsyncAddress(Address):
                 await connection.connect()
                 await connection.send_command("PING", check_health=False)
                 await connection.read_response()
+                if self._question is not None:
+                    await connection.send_command(*self._question.command(1), check_health=False)
+                    try:
+                        await connection.read_response()
+                    except ResponseError as error:
+                        raise self._question.refusal(error) from error
                 for script in self._scripts:
                     await connection.send_command("SCRIPT", "LOAD", load(script).source, check_health=False)
                     with suppress(ResponseError):  # forbidden: then the first call sends it whole

@@ -95,12 +95,23 @@ class TimedAddress(Address):
     plain = _Tcp
 
     def open(self) -> TimedConnection:
-        """Connect, authenticate and see that Redis answers; redis-py's exceptions."""
+        """Connect, authenticate and see that Redis answers, and the question too.
+
+        Raises:
+            RedisError: As redis-py has it.
+            OutboxError: This Redis does not take the question.
+        """
         connection = self.connection()
         try:
             connection.connect()
             connection.send_command("PING", check_health=False)
             connection.read_response()
+            if self._question is not None:
+                connection.send_command(*self._question.command(1), check_health=False)
+                try:
+                    connection.read_response()
+                except ResponseError as error:
+                    raise self._question.refusal(error) from error
         except BaseException:
             connection.disconnect()
             raise
@@ -108,9 +119,14 @@ class TimedAddress(Address):
 
 
 class TimedConnection:
-    """An open connection, used by one call at a time."""
+    """An open connection, used by one call at a time.
+
+    Attributes:
+        broken: Whether an answer is missing, so that it must be used no more although no command failed.
+    """
 
     def __init__(self, connection: Any) -> None:
+        self.broken = False
         self._connection = connection
         self._socket: _TimedSocket = connection.timed
         self._poll = select.poll()
@@ -123,14 +139,41 @@ class TimedConnection:
         the connection itself fails it is OutboxUnreachable, ``unknown`` once the whole command had been sent, and Late
         when that is all that is wrong.
         """
-        connection = self._connection
         self._socket.deadline = deadline
+        self._send(command)
+        return self._read()
+
+    def run_and_ask(self, command: tuple[Any, ...], question: tuple[Any, ...], deadline: float) -> tuple[Any, Any]:
+        """Run one command, once, and ask a question right behind it.
+
+        Returns:
+            Both answers, which may be a ResponseError each; the second is None when none came. When there is no first
+            one, raises as ``run`` does.
+        """
+        self._socket.deadline = deadline
+        self._send(command, question)
         try:
-            connection.send_command(*command, check_health=False)
+            reply = self._read()
+        except ResponseError as error:
+            reply = error
+        try:
+            said = self._read()
+        except ResponseError as error:
+            said = error
+        except (OutboxUnreachable, AuthenticationError, BusyLoadingError):
+            said, self.broken = None, True
+        return reply, said
+
+    def _send(self, *commands: tuple[Any, ...]) -> None:
+        packed = self._connection.pack_commands(commands)
+        try:
+            self._connection.send_packed_command(packed, check_health=False)
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise OutboxUnreachable(f"Redis took no command: {error}") from error
+
+    def _read(self) -> Any:
         try:
-            return connection.read_response()
+            return self._connection.read_response()
         except (ResponseError, AuthenticationError, BusyLoadingError):
             raise
         except RedisTimeoutError as error:

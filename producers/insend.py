@@ -50,7 +50,8 @@ class InSend(Producer[Receipt]):
 
     def __init__(self, *, settings: Settings | None = None, **given: Unpack[ProducerSettings]) -> None:
         super().__init__(settings=settings, **given)
-        self._link = Link(self.settings.redis_url, timeout_seconds=self.settings.enqueue_timeout_ms / 1000)
+        seconds = self.settings.enqueue_timeout_ms / 1000
+        self._link = Link(self.settings.redis_url, timeout_seconds=seconds, durability=self.settings.durability)
         self._outbox = Outbox(self._link, namespace=self.settings.namespace)
         self._slots = Slots()
         self._spooling = Spooling(self.settings)
@@ -101,7 +102,7 @@ class InSend(Producer[Receipt]):
             self._slots.give_back(slot)
             return self._spool(plan, plan.entry, error)
         self._slots.give_back(slot)
-        return plan.kept(appended)
+        return plan.kept(appended, confirmed=self._link.confirmed)
 
     def _spool(
         self, plan: Plan, entry: Entry | InvalidEntry, refusal: OutboxError | None = None, slot: str = ""
@@ -118,7 +119,7 @@ class InSend(Producer[Receipt]):
             raise not_accepted(refusal, SpoolError(NO_ANSWER), unknown=True)
         if isinstance(error := kept.exception(), SpoolError):
             raise not_accepted(refusal, error) from error
-        return plan.spooled()
+        return plan.spooled(self.settings.durability)
 
     def connect(self) -> None:
         """Connect now, so that this process's first call need not wait: when a server's process has been forked.

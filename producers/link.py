@@ -9,6 +9,7 @@
   that swallows everything, costs a process its deadline once.
 - A connection that failed is dropped with all idle ones: they lead to the same Redis. None is ever used again after an
   answer was missed, and no command is ever repeated.
+- A script may be followed by a question whether what it wrote is safe (``INSEND_DURABILITY``), in the same round trip.
 - A forked child starts with an empty link of its own (gunicorn's preload, multiprocessing).
 """
 
@@ -21,11 +22,12 @@ import time
 import weakref
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from insend_relay.outbox.connection import mapped
+from insend_relay.outbox.durability import Asking, Durability, question
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
-from insend_relay.producers.address import DOUBT_SECONDS, Late
+from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
+from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
 from insend_relay.producers.deadline import TimedAddress, TimedConnection
 
 MOST_CONNECTIONS = 32  # of one process; at 200 us a round trip these carry more than a web process can ask for
@@ -36,9 +38,15 @@ _log = logging.getLogger("insend_relay.producers")
 
 
 class _Call(threading.local):
-    """When the call that this thread is in must end; monotonic seconds."""
+    """The call that this thread is in.
+
+    Attributes:
+        deadline: When it must end; monotonic seconds.
+        confirmed: Whether what it wrote is as safe as the settings want it.
+    """
 
     deadline = 0.0
+    confirmed = True
 
 
 class Link:
@@ -47,6 +55,7 @@ class Link:
     Args:
         url: As in the settings.
         timeout_seconds: The longest that a call may take, all its commands together.
+        durability: What Redis is asked behind each script.
     """
 
     _changed: threading.Condition
@@ -57,8 +66,9 @@ class Link:
     _doubted: bool  # whether the last answer was late, and Redis has not answered since
     _thread: threading.Thread | None
 
-    def __init__(self, url: str, *, timeout_seconds: float) -> None:
-        self.address = TimedAddress(url)
+    def __init__(self, url: str, *, timeout_seconds: float, durability: Durability = "memory") -> None:
+        self.address = TimedAddress(url, question(durability))
+        self._asking = Asking.about(durability)
         self._timeout = timeout_seconds
         self._call = _Call()
         self._closed = False
@@ -68,13 +78,14 @@ class Link:
     def start_call(self) -> None:
         """Begin a call: the commands that this thread runs from now on share one deadline."""
         self._call.deadline = time.monotonic() + self._timeout
+        self._call.confirmed = True
 
     def execute_command(self, *args: Any) -> Any:
         """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
         deadline = self._call.deadline
         connection = self._take(deadline)
         try:
-            reply = connection.run(args, deadline)
+            reply = self._run(connection, args, deadline)
         except ResponseError as error:
             if "READONLY" in str(error):  # a failover: the name may by now lead to the new primary
                 self._drop(connection)
@@ -85,6 +96,24 @@ class Link:
             self._drop(connection, late=isinstance(error, Late))
             raise
         self._give_back(connection)
+        return reply
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether what this thread's call wrote is as safe as the settings want it."""
+        return self._call.confirmed
+
+    def _run(self, connection: TimedConnection, args: tuple[Any, ...], deadline: float) -> Any:
+        if self._asking is None or args[0] not in SCRIPTS:
+            return connection.run(args, deadline)
+        ms = self._asking.patience.ms(deadline - time.monotonic())
+        if not ms:
+            self._call.confirmed = False
+            return connection.run(args, deadline)
+        reply, said = connection.run_and_ask(args, self._asking.question.command(ms), deadline)
+        if isinstance(reply, ResponseError):  # nothing was written
+            raise reply
+        self._call.confirmed = self._asking.heard(said)
         return reply
 
     def connect(self) -> None:
@@ -147,6 +176,9 @@ class Link:
         return error
 
     def _give_back(self, connection: TimedConnection) -> None:
+        if connection.broken:
+            self._drop(connection)
+            return
         with self._changed:
             if self._closed:
                 connection.close()
@@ -191,7 +223,7 @@ class Link:
             try:
                 connection = self.address.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live to try again
-                reason = mapped(error) if isinstance(error, RedisError) else OutboxUnreachable(str(error))
+                reason = why_away(error)
                 if not failures:
                     _log.warning("no connection to Redis at %s: %s", self.address, reason)
                 self._connecting_failed(reason, min(FIRST_PAUSE_SECONDS * 2**failures, MOST_PAUSE_SECONDS))

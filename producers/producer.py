@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, Unpack
 
+from insend_relay.outbox.durability import Durability
 from insend_relay.outbox.entry import Appended, Entry, InvalidEntry, once
 from insend_relay.outbox.errors import (
     InvalidEvent,
@@ -50,6 +51,7 @@ class ProducerSettings(TypedDict, total=False):
     opt_out_cookie: str
     enqueue_timeout_ms: int
     idempotency_seconds: int
+    durability: Durability
     spool: str
     spool_most_megabytes: int
 
@@ -80,7 +82,7 @@ class Plan(NamedTuple):
         """The event's type; "?" when it is none."""
         return self.event.type if is_event_type(self.event.type) else "?"
 
-    def kept(self, appended: Appended, where: Where | None = None) -> Receipt:
+    def kept(self, appended: Appended, where: Where | None = None, *, confirmed: bool = True) -> Receipt:
         """The receipt for an entry that the outbox has taken in, or the spool."""
         if isinstance(self.entry, InvalidEntry):
             self.log_faults("became a dead letter")
@@ -91,11 +93,12 @@ class Plan(NamedTuple):
                 self.request.forget()
             elif self.entry.guest_uid:
                 self.request.tell(visitor_uid)
-        return Receipt(appended.id, "duplicate" if appended.duplicate else where or self.where)
+        return Receipt(appended.id, "duplicate" if appended.duplicate else where or self.where, confirmed)
 
-    def spooled(self) -> Receipt:
-        """The receipt for an entry that the spool has taken."""
-        return self.kept(Appended(self.id, duplicate=False), None if self.where == "invalid" else "spool")
+    def spooled(self, durability: Durability) -> Receipt:
+        """The receipt for an entry that the spool has taken: it is on a disk, and on no other machine."""
+        where: Where | None = None if self.where == "invalid" else "spool"
+        return self.kept(Appended(self.id, duplicate=False), where, confirmed=durability != "replicated")
 
     def not_kept(self) -> Receipt:
         """The receipt for an event that was not meant to be kept."""

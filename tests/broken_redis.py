@@ -83,9 +83,8 @@ def handshake_then(rest: Answer, until: bytes = b"EVALSHA") -> Answer:
             if until in data:
                 rest(connection)
                 return
-            connection.sendall(
-                b"+PONG\r\n" if b"PING" in data else b"+OK\r\n" * len(re.findall(rb"(CLIENT|SCRIPT)\r\n", data))
-            )
+            oks = b"+OK\r\n" * len(re.findall(rb"(CLIENT|SCRIPT)\r\n", data))
+            connection.sendall(b"+PONG\r\n" if b"PING" in data else b":1\r\n" if b"WAIT" in data else oks)
 
     return answer
 

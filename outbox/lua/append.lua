@@ -16,6 +16,11 @@ local once = prefix .. 'once:' .. app .. ':' .. once_key
 if once_key ~= '' then
   local first = redis.call('GET', once)
   if first then
+    if file ~= '' then
+      list(id, file)
+    else -- changes nothing, but who asks behind this whether all is safe hears of the first one too
+      redis.call('PEXPIRE', once, redis.call('PTTL', once))
+    end
     return {'DUPLICATE', first}
   end
   redis.call('SET', once, id, 'PX', once_ms) -- first: a time that is none must not leave half an event behind

@@ -87,5 +87,5 @@ def test_send_keeps_an_event_there_while_redis_is_away(insend: CommandLine) -> N
     given = ["--visitor-uid", "42", "--properties", '{"key": "signup"}']
     result = insend("send", "custom", *given, INSEND_REDIS_URL="redis://127.0.0.1:1/0")
     assert result.exit_code == 0
-    assert "kept on this machine's disk until Redis is back" in result.stdout
+    assert "kept on this machine's disk until Redis takes it" in result.stdout
     assert insend("spool", "flush").stdout == "1 event moved on into Redis\n"

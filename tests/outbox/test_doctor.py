@@ -8,9 +8,10 @@ import pytest
 import redis
 from lanes import put
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.embedded import EmbeddedRedis, Server
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.doctor import Facts, examine, read_facts
+from insend_relay.outbox.durability import Durability
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 
@@ -41,6 +42,31 @@ def with_config(**changes: str) -> Facts:
     facts = with_info()
     facts.config = {**GOOD_CONFIG, **{name.replace("_", "-"): value for name, value in changes.items()}}
     return facts
+
+
+@pytest.mark.parametrize(
+    ("server", "durability", "expected"),
+    [
+        ("redis", "fsync", "bad: INSEND_DURABILITY=fsync needs WAITAOF"),
+        ("valkey", "fsync", "good: INSEND_DURABILITY=fsync: Redis can confirm events"),
+        (
+            "valkey",
+            "replicated",
+            "bad: INSEND_DURABILITY=replicated: no replica is connected, so no event is confirmed",
+        ),
+    ],
+)
+def test_whether_redis_can_confirm_events(
+    server: Server, durability: Durability, expected: str, tmp_path: Path
+) -> None:
+    with EmbeddedRedis(tmp_path, server=server) as running, connect(running.url) as client:
+        facts = read_facts(Outbox(client), durability)
+    assert said(facts, Settings(durability=durability))["durability"].startswith(expected)
+
+
+def test_a_disk_that_is_synced_once_a_second_is_too_slow_for_calls() -> None:
+    found = said(with_config(appendfsync="everysec"), Settings(durability="fsync"))
+    assert found["durability"].startswith("look: INSEND_DURABILITY=fsync: most events stay unconfirmed")
 
 
 def test_all_is_well_with_a_redis_as_we_ship_it(tmp_path: Path) -> None:

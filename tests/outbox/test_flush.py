@@ -16,8 +16,9 @@ from waiting import wait_until
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect
+from insend_relay.outbox.durability import Asking, Durability, Question
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way, once
-from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable, SpoolError
+from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable, SpoolError
 from insend_relay.outbox.flush import Flusher, flush
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
@@ -167,6 +168,83 @@ def test_and_a_flush_does_not_go_further_than_redis_remembers(
     spool._file.after = 0  # as in another process
     assert flush(spool, outbox) == 1_000
     assert ledger(outbox, "accepted") == [1_000]
+
+
+def test_what_is_on_this_disk_leaves_it_when_it_is_on_redis_s(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.outbox.flush.WAITAOF_MS", 1)
+    keep(spool, event(), event(), InvalidEntry("shop", record.new_id(), ALICE, "link", b"{}", "url: missing"))
+    with EmbeddedRedis(tmp_path / "valkey", server="valkey", config={"appendfsync": "no"}) as server:
+        outbox = Outbox(connect(server.url))
+        with pytest.raises(OutboxUnreachable, match="stay here too: Redis does not sync its file in time"):
+            flush(spool, outbox, asking=Asking.about("fsync"))
+        assert (ledger(outbox, "accepted"), spool.look().events) == ([3], 3)
+        outbox.read("CONFIG", "SET", "appendfsync", "always")
+        assert flush(spool, outbox, asking=Asking.about("fsync")) == 3
+        assert (ledger(outbox, "accepted"), spool.look().events) == ([3], 0)
+        outbox.redis.close()  # type: ignore[attr-defined]  # it is a client of redis-py
+
+
+def test_a_replica_that_is_gone_holds_nothing_back(
+    spool: Spool, outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.outbox.flush.CONFIRM_SECONDS", 0.001)
+    keep(spool, *(event() for _ in range(450)))
+    assert flush(spool, outbox, asking=Asking.about("replicated")) == 450
+    assert spool.look().events == 0
+    assert ["no replica has them in time" in line for line in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("durability", ["fsync", "replicated"])
+def test_what_a_redis_has_lost_meanwhile_is_moved_again(
+    durability: Durability, spool: Spool, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("ECHO", "no question, for this server may know none:")
+    monkeypatch.setattr(Question, "command", lambda *_: words)
+    monkeypatch.setattr(Question, "holds", lambda _, said: said == words[1].encode())
+    asking, rows = Asking.about(durability), iter(range(9))
+
+    def lost_behind_the_second() -> bool:
+        if next(rows) == 3:
+            outbox.read("DEL", *outbox.read("KEYS", f"{outbox.keys.prefix}*"))
+        return False
+
+    entries = [event() for _ in range(4)]
+    keep(spool, *entries)
+    with pytest.raises(OutboxUnreachable, match="lost what the spool had moved there"):
+        flush(spool, outbox, stop=lost_behind_the_second, asking=asking)
+    assert spool.look().events == 4
+    assert flush(spool, outbox, asking=asking) == 4
+    assert spool.look().events == 0
+    assert sorted(waiting(outbox)) == sorted(entry.id.bytes for entry in entries)
+
+
+def test_a_redis_that_takes_no_writes_confirms_nothing(
+    spool: Spool, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(spool, event())
+    taken_in = Outbox.enter
+
+    def enter_and_fill(self: Outbox, *args: Any) -> Any:
+        taken = taken_in(self, *args)
+        self.read("SET", self.keys.ledger, "not a hash any more")
+        return taken
+
+    monkeypatch.setattr(Outbox, "enter", enter_and_fill)
+    with pytest.raises(OutboxRefused, match="WRONGTYPE"):
+        flush(spool, outbox, asking=Asking.about("replicated"))
+    assert spool.look().events == 1
+
+
+def test_what_had_come_in_before_is_confirmed_with_the_rest(spool: Spool, outbox: Outbox) -> None:
+    unheard, again = event(), event(once_key=once("order-1"))
+    outbox.enter(event(once_key=once("order-1")))
+    outbox.enter(unheard, Way("p:1"))
+    keep(spool, unheard, slot="p:1")
+    keep(spool, again)
+    assert flush(spool, outbox, asking=Asking.about("replicated")) == 2
+    assert ledger(outbox, "accepted") == [2]
 
 
 def test_it_stops_when_it_is_told_to(spool: Spool, outbox: Outbox) -> None:

@@ -7,13 +7,25 @@ local SLOT_MS = 604800000   -- no packet is later than a week
 local SPOOL_MS = 7776000000 -- a flush that was killed goes on within 90 days
 local SPOOL_IDS = 1024      -- a flush drops at the latest after 600
 
+-- A flush asks for the list behind many rows: what is not there has been lost by a Redis that lost its last writes.
+local function list(id, file)
+  local spool = prefix .. 'spool:' .. file
+  redis.call('LPUSH', spool, id)
+  redis.call('LTRIM', spool, 0, SPOOL_IDS - 1)
+  redis.call('PEXPIRE', spool, SPOOL_MS)
+end
+
 -- Why the entry must not come in, or nil. file '' is a producer's own call, else it comes from that spool.
 local function turned_away(id, slot, file)
   local holds = slot ~= '' and redis.call('GET', prefix .. 'slot:' .. slot)
   if file == '' then
     return holds == 'closed' and 'CLOSED' or nil
   end
-  if holds == id or redis.call('LPOS', prefix .. 'spool:' .. file, id) then
+  if redis.call('LPOS', prefix .. 'spool:' .. file, id) then
+    return 'ALREADY'
+  end
+  if holds == id then
+    list(id, file)
     return 'ALREADY'
   end
 end
@@ -23,9 +35,6 @@ local function note_entrance(id, slot, file)
     redis.call('SET', prefix .. 'slot:' .. slot, file == '' and id or 'closed', 'PX', SLOT_MS)
   end
   if file ~= '' then
-    local spool = prefix .. 'spool:' .. file
-    redis.call('LPUSH', spool, id)
-    redis.call('LTRIM', spool, 0, SPOOL_IDS - 1)
-    redis.call('PEXPIRE', spool, SPOOL_MS)
+    list(id, file)
   end
 end
