@@ -24,8 +24,10 @@ from insend_relay.outbox.connection import REPLICA
 from insend_relay.outbox.errors import OutboxError, OutboxRefused, OutboxUnreachable
 
 Durability = Literal["memory", "fsync", "replicated"]
-SHARE = 0.4  # of the time that a call has left: with Redis's 100 ms the answer is there within 250 ms
+SHARE = 0.4  # of the time that a call has left
+LATE_SECONDS = 0.11  # by so much Redis may answer later than it was given
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.25, 8.0  # between two questions while none is answered in time
+YES_SHARE = 0.95  # what is left of the pause after a yes; under everysec these come in rows, and prove nothing
 _log = logging.getLogger("insend_relay.producers")
 
 
@@ -102,7 +104,7 @@ class Asking:
     def __init__(self, question: Question) -> None:
         self.question = question
         self._failing = False  # whether the last answer was no, or did not come
-        self._pause = FIRST_PAUSE_SECONDS  # until one tries again; it doubles with each no, and halves with each yes
+        self._pause = FIRST_PAUSE_SECONDS  # until one tries again; it doubles with a no, and a yes is worth little
         self._next = 0.0  # when one may try again, while failing; monotonic seconds
         self._said = False
 
@@ -125,8 +127,8 @@ class Asking:
         """Whether an answer is yes; None is none, and an exception Redis's error."""
         if self.question.holds(said):
             self._failing = False
-            self._pause = max(FIRST_PAUSE_SECONDS, self._pause / 2)
-            if self._said and self._pause == FIRST_PAUSE_SECONDS:  # after several in a row
+            self._pause = max(FIRST_PAUSE_SECONDS, self._pause * YES_SHARE)
+            if self._said and self._pause == FIRST_PAUSE_SECONDS:
                 self._said = False
                 _log.warning("events are confirmed again (INSEND_DURABILITY=%s)", self.question.durability)
             return True
@@ -145,4 +147,4 @@ class Asking:
 
 def patience_ms(seconds: float) -> int:
     """How long the question of a call may wait that has so many seconds left."""
-    return int(seconds * SHARE * 1000)
+    return max(1, int(min(seconds * SHARE, seconds - LATE_SECONDS) * 1000))

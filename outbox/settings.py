@@ -106,7 +106,7 @@ class Settings:
         least=1,
     )
     abandoned_starts: int = _setting(
-        5, "An event whose worker died this often while it was being sent is buried.", least=1
+        5, "An event whose worker died this often while it was being sent is buried.", least=3
     )
 
     # Outage guard

@@ -20,9 +20,9 @@ class Receipt:
             (``INSEND_INVALID=bury``). Not kept, and not meant to be: ``no_visitor`` (neither uid was known),
             ``opted_out`` (the visitor does not want to be tracked), ``disabled`` (``INSEND_ENABLED=0``).
             ``spool``: kept on this machine's disk until Redis takes it.
-        confirmed: False when ``INSEND_DURABILITY`` wants the event to be safer than Redis's answer makes it, and nobody
-            said in time that it is. It is kept all the same: what a power cut or a failover in the next moments does
-            to it is all that is open.
+        confirmed: Of a kept event: False when ``INSEND_DURABILITY`` wants it to be safer than Redis's answer makes it,
+            and nobody said in time that it is. It is kept all the same: what a power cut or a failover in the next
+            moments does to it is all that is open.
     """
 
     id: uuid.UUID

@@ -14,6 +14,8 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.store import Outbox
 
+AROUND_SECONDS = 30.0  # how long before a person's first call a fault may have to do with it
+
 
 @dataclass
 class Told:
@@ -148,10 +150,14 @@ class Forgetting(Protocol):
         """Whether it may."""
 
 
-def life(event: Event, told: Told, arrivals: list[Arrival]) -> str:
-    """What is known of an event's person: each call and each arrival."""
-    mine = [f"#{arrival.event.number} {arrival}" for arrival in arrivals if arrival.event.person == event.person]
-    return f"told {told.lines.get(event.person, [])}; arrivals {mine}"
+def life(event: Event, told: Told, arrivals: list[Arrival], faults: list[tuple[float, str]]) -> str:
+    """What is known of an event's person: each call, each arrival, and the faults of that time."""
+    calls = told.lines.get(event.person, [])
+    mine = [arrival for arrival in arrivals if arrival.event.person == event.person]
+    moments = [*(float(call.rpartition(" ")[2]) for call in calls), *(arrival.at for arrival in mine)]
+    first, last = (min(moments) - AROUND_SECONDS, max(moments)) if moments else (0.0, 0.0)
+    around = [f"{at:.2f} {name}" for at, name in faults if first <= at <= last]
+    return f"told {calls}; arrivals {[f'#{arrival.event.number} {arrival}' for arrival in mine]}; faults {around}"
 
 
 def out_of_order(arrivals: list[Arrival]) -> list[Wrong]:

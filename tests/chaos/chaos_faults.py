@@ -24,7 +24,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.worker.runtime import EX_SOFTWARE, LAST_SECONDS
 
 Fault = Callable[[Run], None]
-HUNG_SECONDS = 1.0  # how soon a pump calls its pool hung in the fault that is about this
+HUNG_SECONDS = 2.0  # how soon a pump calls its pool hung in the fault that is about this; a pool is up in one
 FAULTS: dict[str, Fault] = {}
 
 
@@ -334,6 +334,14 @@ def _(run: Run) -> None:
 # Pools that hang
 
 
+def _pools_frozen_and_left(run: Run) -> bool:
+    """Freeze what pools have by now (a poisoned event may have made room for a new process); whether all have left."""
+    for child in (child for process in run.workers.running for child in children_of(process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGSTOP)
+    return all(process.poll() is not None for process in run.workers.running)
+
+
 @fault("workers: pools that hang, and an app that is only paused")
 def _(run: Run) -> None:
     """A hung worker leaves by itself; one with nothing to claim stays, however long an operator's pause lasts."""
@@ -349,10 +357,9 @@ def _(run: Run) -> None:
     run.wrong += [f"worker {at} leaves because its app is paused" for at in range(2) if "leaving" in run.log_of(at)]
     run.outbox.resume("chaos")
     time.sleep(0.2)
-    for child in (child for at in range(2) for child in children_of(run.workers[at].pid)):
-        os.kill(child, signal.SIGSTOP)
+    wait_for(lambda: _pools_frozen_and_left(run), 2 * HUNG_SECONDS + STOP_SECONDS + LAST_SECONDS + 6)
     for at in range(2):
-        if not run.workers.left(at, 2 * HUNG_SECONDS + STOP_SECONDS + LAST_SECONDS + 6):
+        if run.workers[at].poll() is None:
             run.wrong.append(f"worker {at} did not notice that its pool hangs")
         elif run.workers[at].returncode != EX_SOFTWARE:
             run.wrong.append(f"worker {at} left with {run.workers[at].returncode} although its pool hung")

@@ -36,6 +36,7 @@ def newer(scripts: Any) -> None:
     def loaded(name: str) -> Any:
         script = load(name)
         source = script.source.replace("struct.pack('>BI8I8', 1,", "struct.pack('>BI8I8', 2,")
+        assert (source != script.source) == (name == "append")
         digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
         return replace(script, source=source, sha=digest)
 

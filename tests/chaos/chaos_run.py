@@ -308,11 +308,10 @@ class Run:
         told, arrivals = self.logs.read(), self.tracker.arrivals
         letters = {letter.id.hex: letter.reason for letter in DeadLetters(self.outbox).scan()}
         doubtful = {event_id.hex() for event_id in self.outbox.read("ZRANGE", self.outbox.keys.doubtful, 0, -1)}
-        faults = [(round(at, 2), name) for at, name in self.when]
         found = what_is_wrong(told, arrivals, set(letters), doubtful)
         forgiven = [each for each in found if self.forgetting is not None and self.forgetting(each, told)]
         wrong = [
-            f"{each.kind}: {each.event}: {life(each.event, told, arrivals)}; faults {faults}"
+            f"{each.kind}: {each.event}: {life(each.event, told, arrivals, self.when)}"
             for each in found
             if each not in forgiven
         ]

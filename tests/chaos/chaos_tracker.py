@@ -178,8 +178,9 @@ async def _some_status(tracker: Tracker, writer: asyncio.StreamWriter, arrival: 
 
 
 async def _reset(_: Tracker, writer: asyncio.StreamWriter, __: Arrival) -> None:
-    connection: socket.socket = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection: socket.socket | None = writer.get_extra_info("socket")
+    if connection is not None:  # under TLS there is none when the client hung up first
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
     raise ConnectionResetError
 

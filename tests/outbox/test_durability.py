@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_while_no_answer_comes_it_is_asked_ever_more_rarely(
             asked_at.append(now[0] - 1_000)
             assert not asking.heard(None)
     assert asked_at == pytest.approx([0.25, 0.75, 1.75, 3.75, 7.75, 15.75, 23.75, 31.75], abs=0.15)
-    assert [asking.heard(1) for _ in range(6)] == [True] * 6
+    assert [asking.heard(1) for _ in range(80)] == [True] * 80
     assert asking.may_ask()
     assert [line.partition(":")[0] for line in caplog.messages] == [
         "no event is confirmed",
@@ -94,13 +95,17 @@ def test_a_yes_now_and_then_does_not_make_calls_wait_again_and_again(
     asking = Asking.about("fsync")
     assert asking
     waits = 0
-    for call in range(6_000):  # a minute
+    chances = random.Random(1)
+    for _ in range(6_000):  # a minute
         now[0] += 0.01
         if asking.may_ask():
-            waits += not asking.heard([int(call % 10 == 0), 0])
-    assert waits < 40
+            now[0] += 0.1
+            waits += not asking.heard([int(chances.random() < 0.6), 0])
+    assert waits < 60
     assert len(caplog.messages) < 4
 
 
 def test_how_long_a_call_waits_is_a_share_of_what_it_has_left() -> None:
     assert patience_ms(0.25) == 100
+    assert patience_ms(0.16) == 50, "Redis may be 100 ms late"
+    assert patience_ms(-1) == 1

@@ -133,6 +133,7 @@ def test_when_the_file_is_synced_again_events_are_confirmed_again(
     assert not send().confirmed
     told(server, "CONFIG", "SET", "appendfsync", "always")
     wait_until(lambda: send().confirmed)
+    wait_until(lambda: send() and caplog.messages[1:])
     assert caplog.messages[1:] == ["events are confirmed again (INSEND_DURABILITY=fsync)"]
 
 
