@@ -6,7 +6,7 @@ receive on the socket gets only the time that is left.
 
 from __future__ import annotations
 
-import select
+import os
 import socket
 import time
 from typing import Any, ClassVar
@@ -129,8 +129,9 @@ class TimedConnection:
         self.broken = False
         self._connection = connection
         self._socket: _TimedSocket = connection.timed
-        self._poll = select.poll()
-        self._poll.register(self._socket.fileno(), select.POLLIN)
+        # A way to look that never waits, and so never lets another greenlet run in the middle of the link's work.
+        self._look = socket.socket(fileno=os.dup(self._socket.fileno()))
+        self._look.setblocking(False)
 
     def run(self, command: tuple[Any, ...], deadline: float) -> Any:
         """Run one command, once.
@@ -183,8 +184,15 @@ class TimedConnection:
 
     def is_stale(self) -> bool:
         """Whether Redis has closed it (a restart, an idle time-out) or it holds an answer that nobody waits for."""
-        return bool(self._poll.poll(0))
+        try:
+            self._look.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def close(self) -> None:
         """End the connection."""
+        self._look.close()
         self._connection.disconnect()

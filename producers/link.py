@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -58,10 +60,11 @@ class Link:
         durability: What Redis is asked behind each script.
     """
 
-    _changed: threading.Condition
+    _lock: threading.Lock
     _idle: list[TimedConnection]
     _open: int  # the idle ones and those that calls hold
-    _waiting: int  # calls that wait for one
+    _waiters: set[threading.Lock]  # of calls that wait for one: each is released when there may be something for it
+    _news: queue.SimpleQueue[None]  # for the background thread: it is to look again
     _away: OutboxError | None  # why calls fail at once
     _doubted: bool  # whether the last answer was late, and Redis has not answered since
     _thread: threading.Thread | None
@@ -122,48 +125,61 @@ class Link:
 
     def close(self) -> None:
         """End the background thread and every connection; later calls fail."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._forget_idle()
-            self._changed.notify_all()
+            self._wake_calls()
             thread = self._thread
+        self._news.put(None)
         if thread is not None:
             thread.join(self._timeout)  # longer only while it connects to a Redis that does not answer
 
     # A call's side
 
     def _take(self, deadline: float) -> TimedConnection:
-        with self._changed:
-            if not self._idle:
-                self._wait_for_connection(deadline)
-            while True:
-                connection = self._idle.pop()
-                if not connection.is_stale():
-                    return connection
-                self._open -= 1
-                connection.close()
-                if not self._idle:
-                    self._wait_for_connection(deadline)
-
-    def _wait_for_connection(self, deadline: float) -> None:
-        """Return when there is an idle connection; the lock is held."""
         if self._doubted:
             deadline = min(deadline, time.monotonic() + DOUBT_SECONDS)
-        self._ensure_thread()
-        self._waiting += 1
-        self._changed.notify_all()
-        try:
-            while not self._idle:
-                if self._closed:
-                    raise OutboxUnreachable("this InSend has been closed")
-                if self._away is not None:
-                    raise type(self._away)(str(self._away))
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self._no_connection()
-                self._changed.wait(left)
-        finally:
-            self._waiting -= 1
+        while True:
+            with self._lock:
+                if connection := self._idle_one():
+                    return connection
+                left = self._time_to_wait(deadline)
+                # Not a Condition, which would take the lock back at any cost: gevent may end a call in its wait.
+                waiter = threading.Lock()
+                waiter.acquire()
+                self._waiters.add(waiter)
+            try:
+                self._ensure_thread()
+                self._news.put(None)
+                waiter.acquire(timeout=left)
+            finally:
+                self._waiters.discard(waiter)
+
+    def _idle_one(self) -> TimedConnection | None:
+        """An idle connection that is in order; the lock is held."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_stale():
+                return connection
+            self._open -= 1
+            connection.close()
+        return None
+
+    def _time_to_wait(self, deadline: float) -> float:
+        """For how many seconds a call may wait for a connection; OutboxError when not at all. The lock is held."""
+        if self._closed:
+            raise OutboxUnreachable("this InSend has been closed")
+        if self._away is not None:
+            raise type(self._away)(str(self._away))
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self._no_connection()
+        return left
+
+    def _wake_calls(self) -> None:
+        """There may be something for them; the lock is held."""
+        while self._waiters:
+            self._waiters.pop().release()
 
     def _no_connection(self) -> OutboxUnreachable:
         within = f"within {(DOUBT_SECONDS if self._doubted else self._timeout) * 1000:.0f} ms"
@@ -172,29 +188,29 @@ class Link:
         error = OutboxUnreachable(f"no connection to Redis at {self.address} {within}")
         if not self._open:  # else an answer may come there, and then it is not away
             self._away = error
-            self._changed.notify_all()
+            self._wake_calls()
         return error
 
     def _give_back(self, connection: TimedConnection) -> None:
         if connection.broken:
             self._drop(connection)
             return
-        with self._changed:
+        with self._lock:
             if self._closed:
                 connection.close()
                 return
             self._idle.append(connection)
             self._away = None  # it has just answered
             self._doubted = False
-            if self._waiting:
-                self._changed.notify_all()
+            self._wake_calls()
 
     def _drop(self, connection: TimedConnection, *, late: bool = False) -> None:
-        with self._changed:
+        with self._lock:
             self._doubted = self._doubted or late
             self._open -= 1
             self._forget_idle()
-            self._changed.notify_all()
+            self._wake_calls()
+        self._news.put(None)
         connection.close()
 
     def _forget_idle(self) -> None:
@@ -205,21 +221,23 @@ class Link:
     # The background thread's side
 
     def _ensure_thread(self) -> None:
-        if self._thread is None and not self._closed:
-            thread = threading.Thread(target=self._keep_connected, name="insend-link", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:  # no more threads, or Python is shutting down
-                raise OutboxUnreachable(f"no thread to connect to Redis with: {error}") from error
-            self._thread = thread
+        with self._lock:
+            if self._thread is not None or self._closed:
+                return
+            thread = self._thread = threading.Thread(target=self._keep_connected, name="insend-link", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or Python is shutting down
+            self._thread = None
+            raise OutboxUnreachable(f"no thread to connect to Redis with: {error}") from error
 
     def _keep_connected(self) -> None:
         failures = 0
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._wants_connection())
-                if self._closed:
-                    return
+            while not self._closed and not self._wants_connection():
+                self._news.get()
+            if self._closed:
+                return
             try:
                 connection = self.address.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live to try again
@@ -236,10 +254,11 @@ class Link:
 
     def _wants_connection(self) -> bool:
         """Whether there is none at all, or calls wait that no idle one can serve."""
-        return self._open == 0 or (self._waiting > len(self._idle) and self._open < MOST_CONNECTIONS)
+        with self._lock:
+            return self._open == 0 or (len(self._waiters) > len(self._idle) and self._open < MOST_CONNECTIONS)
 
     def _connected(self, connection: TimedConnection) -> None:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 connection.close()
                 return
@@ -247,22 +266,26 @@ class Link:
             self._doubted = False
             self._open += 1
             self._idle.append(connection)
-            self._changed.notify_all()
+            self._wake_calls()
 
     def _connecting_failed(self, reason: OutboxError, pause_seconds: float) -> None:
-        with self._changed:
+        with self._lock:
             if self._open == 0:
                 self._away = reason
-                self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed, pause_seconds)
+                self._wake_calls()
+        until = time.monotonic() + pause_seconds
+        while not self._closed and (left := until - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                self._news.get(timeout=left)
 
     # State
 
     def _start_afresh(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._idle = []
         self._open = 0
-        self._waiting = 0
+        self._waiters = set()
+        self._news = queue.SimpleQueue()
         self._away = None
         self._doubted = False
         self._thread = None

@@ -199,7 +199,7 @@ def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, name
             thread.start()
         for thread in threads:
             thread.join()
-        with insend._link._changed:
+        with insend._link._lock:
             assert 1 <= insend._link._open <= MOST_CONNECTIONS
             assert len(insend._link._idle) == insend._link._open
     assert [len(kept(f"v/{number}")) for number in range(2 * MOST_CONNECTIONS)] == [10] * 2 * MOST_CONNECTIONS

@@ -302,10 +302,13 @@ def test_a_forked_child_spools_with_a_thread_of_its_own(insend: InSend, spool: S
 
 
 def test_after_close_nothing_runs_and_a_call_begins_anew(insend: InSend, spool: Spool) -> None:
+    before = set(threading.enumerate())  # other tests may have left an InSend of their own
+
     def running() -> set[str]:
-        return {thread.name for thread in threading.enumerate() if thread.name.startswith("insend-")}
+        return {thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("insend-")}
 
     insend.link(visitor_uid=1)
+    assert running()
     insend.close()
     wait_until(lambda: not running())
     assert insend.link(visitor_uid=1).where == "spool"
