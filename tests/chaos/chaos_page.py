@@ -34,6 +34,9 @@ gevent in turn, an independent tracker, and Redis. It fails when
 - a person's events arrived for the first time out of their order, across the login too;
 - an event was sent a second time that was not marked under `duplicates_possible` by then;
 - an event that kills its worker was not buried after five times, or another was buried with it;
+- an event was sent to a tracker with a bad certificate, or buried by a release too old to read it;
+- a worker with a hung pool did not leave, one whose app was only paused did, or one that was told to stop did not in
+  time;
 - the books did not balance, or something was still waiting, spooled or leased.
 
 {figures}
@@ -81,9 +84,12 @@ their reasons); Celery's and our recovery time are a few seconds, so that all ha
 
 {rows}
 
-"Lost" had not arrived when nothing came for 90 s, and for us is no dead letter either; "late" are those of them
-that came when more events were enqueued after that. "Out of order" are first arrivals after a later event of
-the same visitor."""
+The moments of the kills are the seed's; what is under way then is chance, and the figures differ from run to
+run. "Lost" had not arrived when nothing came for 90 s, and for us is no dead letter either; "late" are those of
+them that came when more events were enqueued after that; "pending" is what the queue still held then, to be
+sent, perhaps once more, whenever something moves it. "Out of order" are first arrivals after a later event of
+the same visitor; "marked" are duplicates of which somebody could be warned.
+"""
 
 _PARTS = {"always": _ALWAYS, "everysec": _EVERYSEC, "failover": _FAILOVER, "peers": _PEERS}
 
