@@ -29,6 +29,7 @@ from insend_relay.worker.stop import Stop
 from insend_relay.worker.tracker import Tracker
 
 LOOK_SECONDS = 0.01  # between two looks while there is room: what an event waits at most when somebody delivers
+MAKE_ROOM_SECONDS = 0.1  # between two looks whether it still has to; each takes the hint back
 LINGER_SECONDS = 0.25  # it goes on looking this long after the last work: a hint for every event would cost more
 SLICE_SECONDS = 20.0  # after this it ends, and another hint begins the next slice
 
@@ -59,7 +60,9 @@ class Delivery:
         self._token = secrets.token_hex(4)  # containers may share host name and process ids
         self._claims = itertools.count(1)
         self._unheard: list[str] = []  # claims whose answer never came
-        self._alone = False  # what is under way must end before anything is claimed
+        self._alone = False  # an event is under way that must have nothing beside it
+        self._makes_room = False  # such an event waits until nothing is under way here, unless another process takes it
+        self._asks_again_at = 0.0
         self._running = threading.Lock()
         self._slice_ends = 0.0
         self._layout_known = False
@@ -71,7 +74,7 @@ class Delivery:
             settings,
             go_on=self._go_on,
             must_go=self._must_go,
-            gives_way=lambda: self._alone,
+            gives_way=lambda: self._alone or self._makes_room,
         )
 
     @property
@@ -109,19 +112,23 @@ class Delivery:
         busy_at = time.monotonic()
         helped = False
         while self._go_on():
-            self._alone = self._alone and bool(self._under_way)
-            room = 0 if self._alone else self._settings.concurrency - len(self._under_way)
+            if not self._under_way:
+                self._alone = self._makes_room = False
             claimed_at = time.monotonic()
+            waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
+            room = 0 if waits else self._settings.concurrency - len(self._under_way)
             last = not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()
-            self._alone = self._alone or claims.alone or claims.make_room
+            if room:
+                self._alone, self._makes_room = claims.alone, claims.make_room
+                self._asks_again_at = claimed_at + MAKE_ROOM_SECONDS
             if last and not claims:
                 return False
             for claim in claims:
                 self._under_way.add(self._threads.submit(LaneRun(self._workshop, claim, claimed_at).run))
             if self._under_way:
                 busy_at = time.monotonic()
-            if not helped and (self._alone or len(self._under_way) >= self._settings.concurrency):
+            if not helped and (self._alone or self._makes_room or len(self._under_way) >= self._settings.concurrency):
                 helped = True
                 with contextlib.suppress(OutboxError):
                     self._call_for_help()

@@ -185,6 +185,7 @@ class LaneRun:
         return replace(
             before,
             attempts=before.attempts + counts,
+            abandoned=min(before.abandoned, 1),  # its worker lives: whoever died with it, the event does not kill
             first_at_ms=before.first_at_ms or now_ms,
             last_at_ms=now_ms,
             outcome=str(outcome),

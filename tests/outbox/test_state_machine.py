@@ -155,12 +155,13 @@ class Life(RuleBasedStateMachine):
         claim = self.holder(pick)
         line = self.model.lines[claim.lane]
         worth = self.model.holds(claim)
-        tried = Tried(claim.id, line.attempts + 1, line.abandoned, 1, 2, "answered 500")
+        tried = Tried(claim.id, line.attempts + 1, min(line.abandoned, 1), 1, 2, "answered 500")
         with self.overtaken(claim, if_open) as overtaken:
             done = self.outbox.retry(claim, tried, delay_ms=delay_ms, doubt=doubt, if_open=if_open)
             assert done == (worth == "HEAD")
         if worth == "HEAD" and not overtaken:
             line.attempts += 1
+            line.abandoned = min(line.abandoned, 1)
             self.model.beats["failed"] += 1
             self.given_back(line, delay_ms, doubt=doubt)
             line.tried = True
@@ -171,11 +172,12 @@ class Life(RuleBasedStateMachine):
         claim = self.holder(pick)
         line = self.model.lines[claim.lane]
         worth = self.model.holds(claim)
-        tried = Tried(claim.id, 40, 40, 1, 2, "refused") if says else None
+        tried = Tried(claim.id, 40, min(line.abandoned, 1), 1, 2, "refused") if says else None
         assert self.outbox.release(claim, tried, delay_ms=delay_ms, doubt=doubt) == (worth == "HEAD")
         if worth == "HEAD":
             self.given_back(line, delay_ms, doubt=doubt)
             line.tried = line.tried or says
+            line.abandoned = min(line.abandoned, 1) if says else line.abandoned
             if claim.app in self.model.tokens:
                 self.model.tokens[claim.app] += 1
 
