@@ -14,6 +14,7 @@ import importlib.metadata
 import socket
 import threading
 import time
+from http.client import BadStatusLine, HTTPResponse
 from typing import Any, cast
 
 import requests
@@ -37,9 +38,40 @@ _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _ESCAPES = ["+" if byte == ord(" ") else chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in range(256)]
 
 
+class _WholeLines:
+    """Reads lines; one that breaks off is none."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if line and not line.endswith(b"\n"):
+            raise BadStatusLine("it breaks off")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Answer(HTTPResponse):
+    """An answer that breaks off in its status line is none, though it say "HTTP/1.1 200": it may be our own cut."""
+
+    fp: Any
+
+    def _read_status(self) -> tuple[str, int, str]:
+        file, self.fp = self.fp, _WholeLines(self.fp)
+        try:
+            status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # the stubs do not have it
+        finally:
+            self.fp = self.fp and file  # None once it is closed
+        return status
+
+
 class _Watched:
     """Tells the current call's Watch of the connection it uses, and of the moment when sending begins."""
 
+    response_class: Any = _Answer
     sock: Any
 
     def _new_conn(self) -> socket.socket:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Literal, NamedTuple, Protocol
 
+from chaos_producer import LOGIN
 from chaos_tracker import Arrival, Event
 
 from insend_relay.outbox.connection import connect
@@ -132,7 +134,7 @@ def what_is_wrong(told: Told, arrivals: list[Arrival], dead: set[str], doubtful:
     accepted = Counter(arrival.event for arrival in arrivals if arrival.accepted)
     wrong = [Wrong("lost", event) for event, id_ in told.kept.items() if not accepted[event] and id_ not in dead]
     wrong += [Wrong("came although it was refused", event) for event in told.refused if accepted[event]]
-    wrong += out_of_order(arrivals)
+    wrong += out_of_order(arrivals, {event.person for event in told.refused if event.number == LOGIN})
     unmarked = {arrival.event for arrival in arrivals if arrival.marked is False}
     asked = {arrival.event for arrival in arrivals if arrival.marked is not None}
     unmarked |= {
@@ -160,14 +162,20 @@ def life(event: Event, told: Told, arrivals: list[Arrival], faults: list[tuple[f
     return f"told {calls}; arrivals {[f'#{arrival.event.number} {arrival}' for arrival in mine]}; faults {around}"
 
 
-def out_of_order(arrivals: list[Arrival]) -> list[Wrong]:
-    """First arrivals whose person's later event had arrived before them."""
-    newest: dict[str, int] = {}
+def out_of_order(arrivals: list[Arrival], two: Container[str] = ()) -> list[Wrong]:
+    """First arrivals whose person's later event had arrived before them.
+
+    Args:
+        arrivals: All, in order.
+        two: Who are two to everybody: no call brought in the event that says which guest has become the visitor.
+    """
+    newest: dict[tuple[str, bool], int] = {}
     seen: set[Event] = set()
     wrong = []
     for event in (arrival.event for arrival in arrivals):
-        if event not in seen and event.number < newest.get(event.person, -1):
+        whose = event.person, event.person in two and event.number > LOGIN
+        if event not in seen and event.number < newest.get(whose, -1):
             wrong.append(Wrong("out of order", event))
         seen.add(event)
-        newest[event.person] = max(event.number, newest.get(event.person, -1))
+        newest[whose] = max(event.number, newest.get(whose, -1))
     return wrong

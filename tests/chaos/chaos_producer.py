@@ -67,8 +67,8 @@ def main() -> None:
             generation, number = divmod(turn, LAST)
             person = f"{me:.0f}-{seat}-{generation}"
             print("try", person, number, f"{time.monotonic():.2f}", file=told, flush=True)
-            start = time.perf_counter()
             continued.clear()
+            start = time.perf_counter()
             try:
                 properties = {"person": person, "number": number}
                 receipt = insend.custom(key="chaos", properties=properties, **whose(person, number))

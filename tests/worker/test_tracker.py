@@ -226,6 +226,9 @@ def test_a_call_that_comes_back_too_late_from_a_look_up_that_hung_is_not_sent(
         b"",
         b"garbage\r\n\r\n",
         b"HTTP/1.1 2",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 " + b"2" * 70_000 + b"\r\n\r\n",
         b"HTTP/1.1 99999 Strange\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
     ],
@@ -234,6 +237,11 @@ def test_no_whole_answer_is_unknown(tracker: Callable[..., Tracker], answer: byt
     with answering(answer) as url:
         outcome = tracker(url).post(BODY)
     assert (outcome.kind, outcome.failure, outcome.doubtful) == ("unknown", "unreachable", True)
+
+
+def test_a_200_whose_head_breaks_off_behind_the_status_line_is_delivered(tracker: Callable[..., Tracker]) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Le") as url:
+        assert tracker(url).post(BODY).delivered
 
 
 def test_a_200_whose_body_fails_is_delivered(tracker: Callable[..., Tracker]) -> None:
