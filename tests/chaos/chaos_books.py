@@ -30,6 +30,7 @@ class Told:
         refused: Those that it said not to have kept.
         spooled: How many of the kept ones went to the spool.
         slowest_ms: The slowest call.
+        slowest: Its line.
         lines: Each person's lines.
     """
 
@@ -39,6 +40,7 @@ class Told:
     refused: set[Event] = field(default_factory=set)
     spooled: int = 0
     slowest_ms: float = 0.0
+    slowest: str = ""
     lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def take(self, line: str) -> None:
@@ -49,7 +51,8 @@ class Told:
         if parts[:1] != ["got"] or len(parts) != 8:
             return
         event, where, event_id = Event(parts[1], int(parts[2])), parts[3], parts[4]
-        self.slowest_ms = max(self.slowest_ms, float(parts[6]))
+        if float(parts[6]) > self.slowest_ms:
+            self.slowest_ms, self.slowest = float(parts[6]), line
         if where in {"redis", "spool"}:
             self.kept[event] = event_id
             self.at[event] = float(parts[7])

@@ -84,12 +84,14 @@ class Report:
         faults: How often each kind was done.
         figures: Counts.
         wrong: What must not be, a sentence each; none when the run is good.
+        slowest: The slowest call, as its producer wrote it down, and the fault of that time.
     """
 
     seed: int
     faults: dict[str, int]
     figures: dict[str, float]
     wrong: list[str]
+    slowest: str
 
     def as_json(self) -> str:
         """For a file."""
@@ -343,7 +345,10 @@ class Run:
             "twice without a mark": sum(each.kind == "unmarked" for each in found),
             "slowest call ms": told.slowest_ms,
         }
-        return Report(self.seed, dict(sorted(self.done.items())), figures, wrong)
+        ended = float(told.slowest.rpartition(" ")[2] or 0)
+        during = max(((at, name) for at, name in self.when if at <= ended), default=(0.0, ""))
+        slowest = f"{told.slowest}, {ended - during[0]:.2f} s after {during[1]}"
+        return Report(self.seed, dict(sorted(self.done.items())), figures, wrong, slowest)
 
     def _unsynced(self, wrong: Wrong, told: Told) -> bool:
         """Under ``everysec``: what Redis had taken in the last moments before it died, or knew of being sent."""
