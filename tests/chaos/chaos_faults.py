@@ -291,6 +291,7 @@ def _started(run: Run, pool: str) -> int:
     """A worker with this pool that does its work; started when none has it."""
     for at, its in run.pool.items():
         if its == pool and run.workers[at].poll() is None:
+            run.working(at)  # it may just be starting: then SIGTERM ends it as it ends any Python
             return at
     at = run.chances.randrange(2)
     run.pools[at] = pool
