@@ -34,7 +34,7 @@ def doctor(*, as_json: bool) -> None:
     settings = Settings.from_env()
     findings = [_tracker(settings), _spool(settings)]
     try:
-        with connect(settings.redis_url) as client:  # not open_outbox: it writes, and this may be a replica
+        with connect(settings.redis_url) as client:  # not open_outbox: it has to write, and this may be a replica
             facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)
             findings = [*examine(facts, settings), *findings]
     finally:  # with Redis away the rest is worth knowing all the more

@@ -73,7 +73,7 @@ def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
 
     Args:
         outbox: The one to look at.
-        durability: What producers ask behind an append.
+        durability: What producers ask behind an append; for any but memory this writes a key that is gone in a second.
     """
     facts = Facts()
     before = time.time()
@@ -175,7 +175,7 @@ def _durability(facts: Facts, settings: Settings) -> Iterator[Finding]:
     if facts.question_refused:
         yield Finding("durability", "bad", f"{facts.question_refused}; until then no event goes into Redis")
     elif facts.confirmed_after_ms is None:
-        held = ", and spooled ones do not get further than Redis" if settings.durability == "fsync" else ""
+        held = ", and a spool stands still" if settings.durability == "fsync" else ""
         yield Finding("durability", "bad", f"{setting}: no event is confirmed{held}: {asking.question.failing}")
     elif (facts.config or {}).get("appendfsync", "always") != "always" and settings.durability == "fsync":
         text = f"a call waits {waits_ms} ms for a disk that is synced once a second: set appendfsync always"

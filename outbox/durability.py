@@ -73,23 +73,21 @@ class Question(NamedTuple):
         return OutboxRefused(f"{setting}: Redis refuses {name} ({said})")
 
 
-_QUESTIONS = {
-    "memory": None,
-    "fsync": Question(
-        "fsync",
-        ("WAITAOF", 1, 0),
-        ("WAITAOF", 1, 0, 1),
-        "Redis 7.2, Valkey 8 and newer have it; upgrade it, or set INSEND_DURABILITY=memory",
-        "Redis does not sync its file in time; appendfsync always does",
-    ),
-    "replicated": Question(
-        "replicated",
-        ("WAIT", 1),
-        ("WAIT", 0, 1),
-        "each version has it, so a proxy may not pass it on; go round the proxy, or set INSEND_DURABILITY=memory",
-        "no replica has them in time",
-    ),
-}
+FSYNC = Question(
+    "fsync",
+    ("WAITAOF", 1, 0),
+    ("WAITAOF", 1, 0, 1),
+    "Redis 7.2, Valkey 8 and newer have it; upgrade it, or set INSEND_DURABILITY=memory",
+    "Redis does not sync its file in time; appendfsync always does",
+)
+REPLICATED = Question(
+    "replicated",
+    ("WAIT", 1),
+    ("WAIT", 0, 1),
+    "each version has it, so a proxy may not pass it on; go round the proxy, or set INSEND_DURABILITY=memory",
+    "no replica has them in time",
+)
+_QUESTIONS = {"memory": None, "fsync": FSYNC, "replicated": REPLICATED}
 
 
 class Asking:
@@ -137,12 +135,11 @@ class Asking:
         self._pause = min(2 * self._pause, MOST_PAUSE_SECONDS)
         if not self._said:
             self._said = True
-            why = str(self.question.refusal(said)) if isinstance(said, ResponseError) else self._failing_in_words()
-            _log.warning("no event is confirmed: %s", why)
+            failing = f"INSEND_DURABILITY={self.question.durability}: {self.question.failing}"
+            _log.warning(
+                "no event is confirmed: %s", self.question.refusal(said) if isinstance(said, ResponseError) else failing
+            )
         return False
-
-    def _failing_in_words(self) -> str:
-        return f"INSEND_DURABILITY={self.question.durability}: {self.question.failing}"
 
 
 def patience_ms(seconds: float) -> int:

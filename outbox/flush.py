@@ -20,7 +20,7 @@ from collections.abc import Callable
 from redis.exceptions import RedisError, ResponseError
 
 from insend_relay.outbox.connection import connect, mapped, run_together
-from insend_relay.outbox.durability import Asking, Durability
+from insend_relay.outbox.durability import FSYNC, REPLICATED, Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, SpoolError
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Kept, Spool
@@ -93,8 +93,8 @@ class _Confirming:
 
     def __init__(self, outbox: Outbox, durability: Durability) -> None:
         self._outbox = outbox
-        self._synced = Asking.about("fsync")
-        self._replicated = Asking.about(durability) if durability == "replicated" else None
+        self._synced = Asking(FSYNC)
+        self._replicated = Asking(REPLICATED) if durability == "replicated" else None
         self._known = False
 
     def asks(self, rows: list[Kept]) -> bool:
@@ -103,12 +103,11 @@ class _Confirming:
 
     def prepare(self, rows: list[Kept]) -> None:
         """Raise OutboxError when this Redis could never confirm them: then it is to take none."""
-        if self._known or not any(row.synced for row in rows) or self._synced is None:
+        if self._known or not any(row.synced for row in rows):
             return
-        question = self._synced.question
-        (reply,) = run_together(self._outbox.redis, question.probe)
+        (reply,) = run_together(self._outbox.redis, FSYNC.probe)
         if isinstance(reply, ResponseError):
-            raise question.refusal(reply) from reply
+            raise FSYNC.refusal(reply) from reply
         self._known = True
 
     def confirm(self, rows: list[Kept]) -> None:
@@ -117,11 +116,9 @@ class _Confirming:
         Since the rows went in, their Redis may have been replaced by its replica. One that lists them all has them, and
         what it confirms behind a write it confirms for all that it had before.
         """
-        if self._synced is not None and any(row.synced for row in rows):
+        if any(row.synced for row in rows):
             if not self._is_safe(rows, self._synced, FSYNC_MS):
-                raise OutboxUnreachable(
-                    f"the spool's events are in Redis but stay here too: {self._synced.question.failing}"
-                )
+                raise OutboxUnreachable(f"the spool's events are in Redis but stay here too: {FSYNC.failing}")
         elif self._replicated is not None and self._replicated.may_ask():
             self._is_safe(rows, self._replicated, REPLICA_MS)
 

@@ -112,10 +112,10 @@ class TimedAddress(Address):
                     connection.read_response()
                 except ResponseError as error:
                     raise self._question.refusal(error) from error
+            return TimedConnection(connection)
         except BaseException:
             connection.disconnect()
             raise
-        return TimedConnection(connection)
 
 
 class TimedConnection:

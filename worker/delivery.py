@@ -4,8 +4,9 @@ One thread claims, as many lanes as there are free slots; each lane is worked on
 these are greenlets). While there is room it looks again every few milliseconds, so that a hint is only needed when
 nobody delivers; after a slice of time, or when there is nothing to do, it ends, so that Celery gets its word in.
 
-An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): no further lane is begun,
-those under way are given back after their event, and while it is under way nothing is claimed.
+An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): to make room for it no
+further lane is begun and those under way are given back after their event, unless another process takes it meanwhile;
+and while it is under way nothing is claimed.
 """
 
 from __future__ import annotations

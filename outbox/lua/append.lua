@@ -18,9 +18,11 @@ if once_key ~= '' then
   if first then
     if file ~= '' then
       list(id, file)
-    elseif redis.call('PTTL', once) > 0 then
-      -- changes nothing, but who asks behind this whether all is safe hears of the first one too
-      redis.call('PEXPIRE', once, redis.call('PTTL', once))
+    else -- changes nothing, but who asks behind this whether all is safe hears of the first one too
+      local left_ms = redis.call('PTTL', once)
+      if left_ms > 0 then
+        redis.call('PEXPIRE', once, left_ms)
+      end
     end
     return {'DUPLICATE', first}
   end

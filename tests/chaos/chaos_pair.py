@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import redis
+from chaos_processes import wait_for
 
 from insend_relay.console.child import start_child
 from insend_relay.console.embedded import EmbeddedRedis, find_server
@@ -87,11 +87,8 @@ class Pair:
 
     def wait(self, condition: Any) -> None:
         """Until something is so."""
-        give_up = time.monotonic() + _PATIENCE_SECONDS
-        while not condition():
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"the Sentinel did not get it right: see {self._folder}")
-            time.sleep(0.05)
+        if not wait_for(condition, _PATIENCE_SECONDS):
+            raise TimeoutError(f"the Sentinel did not get it right: see {self._folder}")
 
     def _knows_replica(self) -> bool:
         with suppress(redis.RedisError):

@@ -15,7 +15,8 @@ local function list(id, file)
   redis.call('PEXPIRE', spool, SPOOL_MS)
 end
 
--- Why the entry must not come in, or nil. file '' is a producer's own call, else it comes from that spool.
+-- Why the entry must not come in, or nil. file '' is a producer's own call, else it comes from that spool; one that its
+-- call had brought in is listed as well.
 local function turned_away(id, slot, file)
   local holds = slot ~= '' and redis.call('GET', prefix .. 'slot:' .. slot)
   if file == '' then
