@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import quantiles
 from threading import Lock
 from typing import Literal, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.store import Outbox
 
+CALL_MS = 250.0  # what a call waits for Redis
 AROUND_SECONDS = 30.0  # how long before a person's first call a fault may have to do with it
 
 
@@ -31,6 +33,7 @@ class Told:
         spooled: How many of the kept ones went to the spool.
         slowest_ms: The slowest call.
         slowest: Its line.
+        away_ms: How long each call took that went to the spool at once, because Redis was known to be away.
         lines: Each person's lines.
     """
 
@@ -41,6 +44,7 @@ class Told:
     spooled: int = 0
     slowest_ms: float = 0.0
     slowest: str = ""
+    away_ms: list[float] = field(default_factory=list)
     lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def take(self, line: str) -> None:
@@ -53,6 +57,8 @@ class Told:
         event, where, event_id = Event(parts[1], int(parts[2])), parts[3], parts[4]
         if float(parts[6]) > self.slowest_ms:
             self.slowest_ms, self.slowest = float(parts[6]), line
+        if where == "spool" and float(parts[6]) < CALL_MS:
+            self.away_ms.append(float(parts[6]))
         if where in {"redis", "spool"}:
             self.kept[event] = event_id
             self.at[event] = float(parts[7])
@@ -61,6 +67,12 @@ class Told:
             self.spooled += where == "spool"
         elif where == "refused":
             self.refused.add(event)
+
+    @property
+    def away_p50_p99_ms(self) -> tuple[float, float]:
+        """Of ``away_ms``: the median, and the slowest but one in a hundred."""
+        cuts = quantiles(self.away_ms, n=100) if len(self.away_ms) > 1 else [0.0] * 99
+        return cuts[49], cuts[98]
 
 
 class Logs:

@@ -41,7 +41,8 @@ gevent in turn, an independent tracker, and Redis. It fails when
 
 {figures}
 
-The slowest call is that of any producer in any fault. "Accepted twice" counts events for which the tracker
+The slowest call is that of any producer in any fault; "while Redis is away" are those that went to the spool
+at once, an fsync each, on the disk to which Redis writes as well. "Accepted twice" counts events for which the tracker
 wrote 200 twice: it answered after the client had given up, or a worker was killed between the answer and
 writing it down.
 
@@ -144,4 +145,6 @@ def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "no marks"
-    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -331,6 +331,7 @@ class Run:
             wrong.append(f"{self.spool.look().events} still in the spool")
         if leases := int(self.outbox.read("HLEN", self.outbox.keys.lease)):
             wrong.append(f"{leases} leases are left")
+        away_p50_ms, away_p99_ms = told.away_p50_p99_ms
         figures = {
             "events": len(told.kept),
             "confirmed": len(told.sure),
@@ -344,6 +345,8 @@ class Run:
             "out of order": sum(each.kind == "out of order" for each in found),
             "twice without a mark": sum(each.kind == "unmarked" for each in found),
             "slowest call ms": told.slowest_ms,
+            "call while Redis is away, p50 ms": away_p50_ms,
+            "call while Redis is away, p99 ms": away_p99_ms,
         }
         ended = float(told.slowest.rpartition(" ")[2] or 0)
         during = max(((at, name) for at, name in self.when if at <= ended), default=(0.0, ""))
