@@ -23,7 +23,7 @@ def worker(celery_options: tuple[str, ...]) -> None:
     if os.environ.get("INSEND_POOL", "").strip() == "gevent":
         # Before anything below is imported: what Celery, requests and redis-py take from the standard library at
         # import time would otherwise block every greenlet at once.
-        with needs("gevent", "gevent"):
+        with needs("worker", "gevent"):
             from gevent.monkey import patch_all  # noqa: PLC0415 - only now is it known that it is wanted
         patch_all()
 
@@ -33,8 +33,9 @@ def worker(celery_options: tuple[str, ...]) -> None:
     for option in celery_options:
         if option.startswith(("-P", "--pool")):
             raise click.UsageError("choose the pool by INSEND_POOL: it decides what is loaded before Celery is")
-    with needs("worker", "celery", "kombu", "billiard", "requests", "tenacity"):
+    with needs("worker", "celery", "kombu", "billiard", "gevent", "requests", "tenacity"):
         from insend_relay.worker.app import app, must_be_allowed, worker_arguments  # noqa: PLC0415 - see above
     must_be_allowed(settings)
+    app.runtime.process()  # SettingsError for certificates or a proxy that will not do
     app.worker_main(worker_arguments(settings, celery_options))
     raise SystemExit(app.runtime.exit_code)

@@ -6,9 +6,9 @@ may be repeated is the caller's to decide, and the scripts make it harmless wher
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import redis
 import redis.exceptions as theirs
@@ -67,22 +67,63 @@ class _Client(redis.Redis):
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except theirs.ResponseError as error:
-            if "READONLY" in str(error):
-                self.connection_pool.disconnect(inuse_connections=False)
+            self.leave_replica(error)
             raise
+
+    def leave_replica(self, reply: object) -> None:
+        """Drop the idle connections when a reply says that this is one."""
+        if isinstance(reply, theirs.ResponseError) and "READONLY" in str(reply):
+            self.connection_pool.disconnect(inuse_connections=False)
+
+
+def together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
+    """Run commands on one connection, in one round trip; in the place of a missing reply stands redis-py's error.
+
+    What had been answered before the connection broke stays answered: a LOADING in the middle of a packet says nothing
+    of the commands before it, and of those behind it nobody knows.
+
+    Args:
+        client: One of ``connect``'s; any other executor runs them one by one.
+        commands: Each with its arguments.
+    """
+    if len(commands) == 1 or not isinstance(client, _Client):
+        return [_reply(client.execute_command, *command) for command in commands]
+    # Not redis-py's Pipeline: that takes 25 us more for each command, to look for what none of ours has.
+    connection: Any = client.connection_pool.get_connection()
+    replies: list[Any] = []
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))
+        for _ in commands:
+            replies.append(_reply(connection.read_response))  # noqa: PERF401 - what has come stays, come what may
+    except theirs.RedisError as error:
+        connection.disconnect()
+        replies.append(error)
+        replies += [theirs.ConnectionError("broken off behind another command")] * (len(commands) - len(replies))
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        client.connection_pool.release(connection)
+    for reply in replies:
+        client.leave_replica(reply)
+    return replies
+
+
+def _reply(ask: Callable[..., Any], *command: Any) -> Any:
+    try:
+        return ask(*command)
+    except theirs.ResponseError as error:
+        return error
 
 
 def run_together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
-    """Run commands on one connection, in one round trip; what Redis refused stands in its reply's place, as redis-py's.
-
-    Args:
-        client: One of ``connect``'s.
-        commands: Each with its arguments.
-    """
-    with errors_mapped(), cast("redis.Redis", client).pipeline(transaction=False) as pipe:
-        for command in commands:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-        return list(pipe.execute(raise_on_error=False))
+    """The same with errors turned into ours; what breaks the connection is raised."""
+    with errors_mapped():
+        replies = together(client, *commands)
+        for reply in replies:
+            if isinstance(reply, theirs.RedisError) and not isinstance(reply, theirs.ResponseError):
+                raise reply
+        return replies
 
 
 def no_address() -> SettingsError:

@@ -22,14 +22,13 @@ import os
 import struct
 import time
 import uuid
-from dataclasses import dataclass
+from typing import NamedTuple
 
 VERSION = 1
 _HEADER = struct.Struct(">BQQ16sQB")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One accepted event.
 
     Attributes:

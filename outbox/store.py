@@ -10,7 +10,7 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor, errors_mapped
@@ -22,8 +22,7 @@ from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.trying import Tried
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A leased lane and its head.
 
     Attributes:
@@ -120,6 +119,10 @@ class Outbox:
         self._scripts = Scripts(redis, self.keys)
         self._run = self._scripts.run
         self._outage_over = outage_over
+
+    def through(self, redis: Executor) -> Outbox:
+        """The same outbox, its commands run by somebody else."""
+        return Outbox(redis, namespace=self.keys.namespace, outage_over=self._outage_over)
 
     def read(self, *command: Any) -> Any:
         """Run a plain command, with its errors turned into ours."""

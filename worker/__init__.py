@@ -2,7 +2,7 @@
 
     pump        a thread of each worker: when a lane may be claimed, it publishes one hint
     deliver     the Celery task behind the hint: claims lanes and delivers their events, many lanes at once
-    lane run    one lane in one thread: POST, then settle, retry, release or bury, then the next event
+    lane run    one lane in one greenlet: POST, then settle, retry, release or bury, then the next event
     tracker     the HTTP client; one POST, one Outcome
     policy      tenacity decides whether to try again, and when
 

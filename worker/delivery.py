@@ -1,8 +1,9 @@
 """Delivers what may be claimed, on many lanes at once: the work behind one hint.
 
-One thread claims, as many lanes as there are free slots; each lane is worked on by a thread of a pool (under gevent
-these are greenlets). While there is room it looks again every few milliseconds, so that a hint is only needed when
-nobody delivers; after a slice of time, or when there is nothing to do, it ends, so that Celery gets its word in.
+One greenlet claims, as many lanes as there are free slots; each lane is worked on by a greenlet of its own. All of them
+live in a thread of their own (``GreenThread``) and share a line to Redis (``Line``). While there is room it looks again
+every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there is
+nothing to do, it ends, so that Celery gets its word in.
 
 An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): to make room for it no
 further lane is begun and those under way are given back after their event, unless another process takes it meanwhile;
@@ -18,18 +19,23 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import gevent
+import gevent.event
 
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Claims, Outbox
+from insend_relay.worker.concurrency import Concurrency
+from insend_relay.worker.green_thread import GreenThread
 from insend_relay.worker.lane_run import LaneRun, Workshop
+from insend_relay.worker.line import Line
 from insend_relay.worker.policy import Policy, guard_of
 from insend_relay.worker.stop import Stop
 from insend_relay.worker.tracker import Tracker
 
 LOOK_SECONDS = 0.01  # between two looks while there is room: what an event waits at most when somebody delivers
+AT_ONCE = 64  # lanes of a claim: it takes about a millisecond, in which Redis serves nobody else
 MAKE_ROOM_SECONDS = 0.1  # between two looks whether it still has to; each takes the hint back
 LINGER_SECONDS = 0.25  # it goes on looking this long after the last work: a hint for every event would cost more
 SLICE_SECONDS = 20.0  # after this it ends, and another hint begins the next slice
@@ -42,22 +48,20 @@ class Delivery:
         outbox: Where events come from.
         settings: The numbers.
         stop: The wish to stop.
-        call_for_help: Called once a slice, when all slots are taken: others may be free.
     """
 
-    def __init__(
-        self, outbox: Outbox, settings: Settings, stop: Stop, call_for_help: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, outbox: Outbox, settings: Settings, stop: Stop) -> None:
         self.stop = stop
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._outbox = outbox
         self._settings = settings
+        self._outbox = outbox
         self._tracker = Tracker(
             settings.tracker_url, timeout_seconds=settings.post_timeout_seconds, connections=settings.concurrency
         )
-        self._call_for_help = call_for_help
-        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="insend-lane")
-        self._under_way: set[Future[None]] = set()
+        self._greenlets = GreenThread("insend-delivery")
+        self._line: Line | None = None
+        self._concurrency = Concurrency(settings.concurrency)
+        self._under_way = 0  # lanes
         self._token = secrets.token_hex(4)  # containers may share host name and process ids
         self._claims = itertools.count(1)
         self._unheard: list[str] = []  # claims whose answer never came
@@ -67,16 +71,6 @@ class Delivery:
         self._running = threading.Lock()
         self._slice_ends = 0.0
         self._layout_known = False
-        self._workshop = Workshop(
-            outbox,
-            self._tracker,
-            Policy(settings),
-            guard_of(settings),
-            settings,
-            go_on=self._go_on,
-            must_go=self._must_go,
-            gives_way=lambda: self._alone or self._makes_room,
-        )
 
     @property
     def running(self) -> bool:
@@ -99,12 +93,41 @@ class Delivery:
         if not self._running.acquire(blocking=False):
             return False
         try:
-            self._slice_ends = time.monotonic() + slice_seconds
+            self._greenlets.start()
+        except RuntimeError:  # no more threads
+            self._running.release()
+            raise
+        return self._greenlets.call(lambda: self._slice(slice_seconds))
+
+    def _slice(self, seconds: float) -> bool:
+        """It goes on, and counts as running, though its caller be called away (Celery's soft time limit, say)."""
+        try:
+            if self._line is None:
+                self._open_line()
+            self._slice_ends = time.monotonic() + seconds
             return self._run()
         finally:
             if self.stop.asked:
                 self._drain()
             self._running.release()
+
+    def _open_line(self) -> None:
+        """All that belongs to the greenlets' thread."""
+        self._line = Line(self._outbox.redis)
+        self._outbox = self._outbox.through(self._line)
+        self._lane_ended = gevent.event.Event()
+        self._workshop = Workshop(
+            self._outbox,
+            self._tracker,
+            self._concurrency,
+            self._full,
+            Policy(self._settings),
+            guard_of(self._settings),
+            self._settings,
+            go_on=self._go_on,
+            must_go=self._must_go,
+            gives_way=self._gives_way,
+        )
 
     def _run(self) -> bool:
         if not self._layout_known:
@@ -115,9 +138,10 @@ class Delivery:
         while self._go_on():
             if not self._under_way:
                 self._alone = self._makes_room = False
+            self._lane_ended.clear()
             claimed_at = time.monotonic()
             waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
-            room = 0 if waits else self._settings.concurrency - len(self._under_way)
+            room = 0 if waits else min(AT_ONCE, max(0, self._concurrency.limit - self._under_way))
             last = not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()
             if room:
@@ -126,14 +150,16 @@ class Delivery:
             if last and not claims:
                 return False
             for claim in claims:
-                self._under_way.add(self._threads.submit(LaneRun(self._workshop, claim, claimed_at).run))
+                self._under_way += 1
+                gevent.spawn_raw(self._work_on, LaneRun(self._workshop, claim, claimed_at))
             if self._under_way:
                 busy_at = time.monotonic()
-            if not helped and (self._alone or self._makes_room or len(self._under_way) >= self._settings.concurrency):
+            if not helped and (self._alone or self._makes_room or self._full()):
                 helped = True
                 with contextlib.suppress(OutboxError):
-                    self._call_for_help()
-            self._some_done()
+                    self._outbox.wake()  # others may be free
+            if not room or len(claims) < room:
+                self._some_done()
         return not self.stop.asked
 
     def _claim(self, room: int, *, last: bool) -> Claims:
@@ -151,28 +177,47 @@ class Delivery:
                 self._unheard.append(name)
             raise
 
+    def _work_on(self, lane: LaneRun) -> None:
+        try:
+            lane.run()
+        finally:
+            self._under_way -= 1
+            self._lane_ended.set()
+
     def _some_done(self) -> None:
         """Wait a moment, or until a slot is free."""
         if not self._under_way:
-            time.sleep(LOOK_SECONDS)
+            gevent.sleep(LOOK_SECONDS)
             return
-        full = len(self._under_way) >= self._settings.concurrency
-        _, self._under_way = wait(self._under_way, LOOK_SECONDS * (5 if full else 1), FIRST_COMPLETED)
+        self._lane_ended.wait(LOOK_SECONDS * (5 if self._full() else 1))
 
     def finish(self) -> None:
         """The process ends: nothing can be delivered after this."""
         self.stop.ask()
         with self._running:  # whoever delivers in another thread ends now, and drains first
-            self._drain()
-            self._threads.shutdown()
-            self._tracker.close()
+            if self._line is not None:
+                self._greenlets.call(self._close)
+                self._greenlets.close()
+
+    def _close(self) -> None:
+        self._drain()
+        self._tracker.close()
+        if self._line is not None:
+            self._line.close()
 
     def _drain(self) -> None:
         """Let the POSTs under way end, and cut them when the process can wait no longer."""
         while self._under_way:
-            _, self._under_way = wait(self._under_way, 0.05)
+            self._lane_ended.clear()
+            self._lane_ended.wait(0.05)
             if self.stop.overdue:
                 self._tracker.cut()
+
+    def _full(self) -> bool:
+        return self._under_way >= self._concurrency.limit
+
+    def _gives_way(self) -> bool:
+        return self._alone or self._makes_room or self._under_way > self._concurrency.limit
 
     def _go_on(self) -> bool:
         return not self.stop.asked and time.monotonic() < self._slice_ends

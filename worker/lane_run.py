@@ -1,4 +1,4 @@
-"""One lane in one thread: POST the head, write down how it ended, go on with the next, until the lane is given back.
+"""One lane in one greenlet: POST the head, write down how it ended, go on with the next, until the lane is given back.
 
 What each outcome means is decided by pure functions (``outcome``, ``policy``); this module carries it out. Every step
 that touches Redis is safe to repeat, so a Redis that is away for a moment is waited for, as long as the lease lasts.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import gevent
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 from tenacity.stop import stop_base
 
@@ -24,14 +25,17 @@ from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
+from insend_relay.worker.concurrency import Concurrency
+from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.policy import Dead, Policy
-from insend_relay.worker.tracker import Tracker, form
+from insend_relay.worker.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MARGIN_SECONDS = 2.0  # what writing down an outcome may take, of the lease
+FIRST_PAUSE_SECONDS = 0.05  # while Redis is away; it doubles
 UNDECODABLE = "undecodable"
 CRASHED = "crashed worker"
 
@@ -43,16 +47,20 @@ class Workshop:
     Attributes:
         outbox: Where events come from.
         tracker: Where they go.
+        concurrency: How many lanes may be under way.
+        full: Whether so many are.
         policy: Whether and when to try again.
         guard: The outage guard's numbers.
         settings: All others.
         go_on: Whether to take a further event of a lane.
         must_go: Whether the process can wait for nothing any more.
-        gives_way: Whether a lane is given back after its event, because one event must be sent alone.
+        gives_way: Whether a lane is given back after its event: one must be sent alone, or too many are under way.
     """
 
     outbox: Outbox
     tracker: Tracker
+    concurrency: Concurrency
+    full: Callable[[], bool]
     policy: Policy
     guard: Guard
     settings: Settings
@@ -103,10 +111,10 @@ class LaneRun:
         except NotARecord as error:
             self._bury(claim, Outcome("refused", answer=str(error)), UNDECODABLE)
             return
-        if claim.attempts().abandoned >= settings.abandoned_starts:
+        if claim.tried and claim.attempts().abandoned >= settings.abandoned_starts:
             self._bury(claim, Outcome("unknown", answer=CRASHED), CRASHED)
             return
-        outcome = self._shop.tracker.post(form(claim.lane, event))
+        outcome = self._post(form(claim.lane, event))
         if outcome.delivered:
             lease_ms = self._renewed_lease_ms()
             self._next = self._keep(lambda: self._shop.outbox.settle(claim, lease_ms=lease_ms))
@@ -114,6 +122,17 @@ class LaneRun:
             self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
         else:
             self._failed(claim, event, outcome)
+
+    def _post(self, body: bytes) -> Outcome:
+        """Send it, and learn from the answer how many may be sent at a time."""
+        concurrency = self._shop.concurrency
+        begun = concurrency.begin()
+        outcome = self._shop.tracker.post(body)
+        if outcome.too_much:
+            concurrency.was_too_much(begun)
+        elif outcome.kind == "answered":
+            concurrency.went_well(begun, full=self._shop.full())
+        return outcome
 
     def _failed(self, claim: Claim, event: Record, outcome: Outcome) -> None:
         """Ask the guard whether the attempt counts; what does not is given back as it was."""
@@ -193,10 +212,17 @@ class LaneRun:
 
     def _keep(self, write: Callable[[], T]) -> T:
         """Write an outcome down, again and again while Redis is away and the lease lasts."""
+        try:
+            return write()  # tenacity's loop takes longer than this; it is there for the one in a million
+        except OutboxUnreachable:
+            if self._shop.must_go():
+                raise
+        gevent.sleep(FIRST_PAUSE_SECONDS)
         patient = Retrying(
             retry=retry_if_exception_type(OutboxUnreachable),
-            wait=wait_exponential(multiplier=0.05, max=1),
+            wait=wait_exponential(multiplier=2 * FIRST_PAUSE_SECONDS, max=1),
             stop=stop_after_delay(max(0.0, self._lease_rest())) | _stop_when(self._shop.must_go),
+            sleep=gevent.sleep,
             reraise=True,
         )
         return patient(write)

@@ -17,6 +17,7 @@ from insend_relay.outbox.store import Failure
 
 UNREACHABLE = frozenset({408, 425, 429, 502, 503, 504})
 CLOSED = frozenset({401, 403, 404})
+OVERLOADED = frozenset({429, 503})
 GATEWAY = frozenset({502, 504})
 ANSWER_CHARACTERS = 500
 CUT = "cut at shutdown"
@@ -60,6 +61,11 @@ class Outcome:
         return self.kind == "unknown"
 
     @property
+    def too_much(self) -> bool:
+        """The tracker may have more to do than it can: it said so, or did not answer."""
+        return self.status in OVERLOADED or (self.status is None and self.kind == "unknown" and not self.was_cut)
+
+    @property
     def failure(self) -> Failure:
         """Which kind of failure it is, for the policy and the outage guard."""
         if self.status is None or self.status in UNREACHABLE:
@@ -75,3 +81,6 @@ class Outcome:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.status}: {self.answer}" if self.status else f"{self.kind}: {self.answer}"
+
+
+DELIVERED = Outcome("answered", 200)  # of a 200 nothing more is asked

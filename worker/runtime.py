@@ -47,9 +47,9 @@ class Process:
         self.pid = os.getpid()
         self.settings = settings
         self.stop = Stop(settings.stop_seconds, everyone)
-        client = connect(settings.redis_url, connections=settings.concurrency + 8)
+        client = connect(settings.redis_url, connections=8)
         self.outbox = Outbox(client, namespace=settings.namespace, outage_over=_say_resumed)
-        self.delivery = Delivery(self.outbox, settings, self.stop, call_for_help=self.outbox.wake)
+        self.delivery = Delivery(self.outbox, settings, self.stop)
         self._app = app
 
     def publish(self) -> None:

@@ -190,20 +190,29 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
         exits.leave(ZeroDivisionError())
 
 
-@pytest.mark.parametrize(("module", "extra"), [("celery", "worker"), ("tenacity", "worker"), ("gevent", "gevent")])
-def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine, module: str, extra: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "pool"), [("celery", "prefork"), ("tenacity", "prefork"), ("gevent", "prefork"), ("gevent", "gevent")]
+)
+def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine, module: str, pool: str) -> None:
     program = f"import sys; sys.modules[{module!r}] = None; from insend_relay.console.command import main; main()"
     found = subprocess.run(
         [sys.executable, "-c", program, "worker"],
-        env=insend.environment(INSEND_POOL="gevent" if extra == "gevent" else "prefork"),
+        env=insend.environment(INSEND_POOL=pool),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert found.returncode == 2
-    assert f"pip install 'insend-relay[{extra}]'" in found.stderr
+    assert "pip install 'insend-relay[worker]'" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_worker_says_that_its_certificates_are_not_there(insend: CommandLine) -> None:
+    result = insend.process("worker", REQUESTS_CA_BUNDLE="/nowhere/ca.pem")
+    assert result.returncode == 2
+    assert "REQUESTS_CA_BUNDLE" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_the_gevent_pool_is_patched_in_before_anything_else_is_loaded(insend: CommandLine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from lanes import (
@@ -145,7 +144,7 @@ def test_a_retry_is_not_early_and_holds_the_whole_lane(outbox: Outbox) -> None:
 def test_a_retry_remembers_the_attempt_and_since_when_its_visitor_is_held(outbox: Outbox) -> None:
     event_id = put(outbox)
     (data,) = outbox.read("LRANGE", outbox.keys.lane(ALICE), 0, -1)
-    accepted_long_ago = record.encode(replace(record.decode(data), accepted_at_ms=1_700_000_000_000))
+    accepted_long_ago = record.encode(record.decode(data)._replace(accepted_at_ms=1_700_000_000_000))
     outbox.read("LSET", outbox.keys.lane(ALICE), 0, accepted_long_ago)
     held = claim_one(outbox)
     tried = Tried(event_id, 2, 1, 1_000, 2_000, "answered 500: später")

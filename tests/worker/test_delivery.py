@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import signal
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -397,3 +398,26 @@ def test_a_good_visitor_behind_many_poisoned_ones_is_probed_soon(
         wait_until(lambda: numbers(sandbox.received, "good") == [0])
         visitors = [request.visitor_uid for request in sandbox.requests]
     assert visitors.index("good") - before <= 3
+
+
+def test_a_delivery_whose_caller_is_called_away_goes_on_and_no_second_one_begins(
+    outbox: Outbox, settings: Settings, sandbox: Sandbox, append: Append
+) -> None:
+    append("42")
+    sandbox.misbehave(delay=60)
+    delivery = Delivery(outbox, settings, Stop(0))
+
+    def call_away(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, call_away)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(InterruptedError):
+            delivery.run()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert delivery.running
+    assert not delivery.run()
+    delivery.finish()
+    assert not delivery.running
