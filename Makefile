@@ -4,7 +4,7 @@ BIN := .venv/bin
 ROOMS := producers outbox worker console
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench chaos audit shop-django shop-flask shop-fastapi lint types imports package clean
+.PHONY: help run test check bench bench-quick chaos audit shop-django shop-flask shop-fastapi lint types imports package clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,8 +30,11 @@ shop-fastapi: .venv/ready
 shop-django shop-flask shop-fastapi:
 	@$(BIN)/python examples/start.py $(@:shop-%=%)
 
-bench: .venv/ready ## idle accept-to-POST latency of a worker on this machine
-	@$(BIN)/python benchmarks/idle_latency.py
+bench: .venv/plots ## ours beside its peers, about an hour, or PART=throughput ... ROUNDS=5 RESUME=1; writes docs/benchmarks.md
+	@$(BIN)/python benchmarks/bench_main.py $(PART:%=--part %) $(ROUNDS:%=--rounds %) $(if $(RESUME),--resume)
+
+bench-quick: .venv/ready ## the same in two minutes: a table, and no page
+	@$(BIN)/python benchmarks/bench_main.py --quick
 
 lint: .venv/ready
 	@$(BIN)/ruff check .
@@ -61,5 +64,10 @@ package: .venv/ready
 	@for room in $(ROOMS); do ln -sfn ../../$$room .links/insend_relay/$$room; done
 	@touch $@
 
+.venv/plots: .venv/ready
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --editable '.[bench]' >.venv/install.log 2>&1 \
+		|| { cat .venv/install.log; exit 1; }
+	@touch $@
+
 clean: ## remove what make has made, but not var/, which holds events
-	rm -rf .venv .audit .links .peers build dist *.egg-info .coverage* .*_cache .hypothesis
+	rm -rf .venv .audit .links .peers .bench build dist *.egg-info .coverage* .*_cache .hypothesis

@@ -1,73 +1,70 @@
 """How long an event takes from the producer's call to the tracker when nothing else goes on.
 
-A worker as shipped, a durable Redis (appendfsync everysec), a tracker that answers at once. An event every half second
-or so, so that worker and producer are idle each time, and the worker has to be woken through the hint. Prints p50, p99
-and the worst::
+Workers as in the other parts, a durable Redis (appendfsync everysec), a tracker that answers at once. An event every
+half second or so, so that worker and producer are idle each time, and the worker has to be woken::
 
-    python benchmarks/idle_latency.py [EVENTS]
+    python idle_latency.py [EVENTS]      one round of all
 """
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import statistics
-import subprocess
+import json
 import sys
-import tempfile
-import threading
-import time
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Received, Sandbox
-from insend_relay.producers import InSend
+from bench_data import Key, Runs
+from entrants import QUEUES, RELAY_ENTRANT, Entrant
+from machinery import Group, Stub, fresh_redis, percentile, wait_for
 
-EVENTS = 100
-READY_SECONDS = 30.0
+EVENTS = 50
+WARM = 2  # events that are not counted: the first wakes all
+ARRIVAL_SECONDS = 60.0
+WAITERS = (RELAY_ENTRANT, *QUEUES)
+
+
+def latencies(entrant: Entrant, events: int) -> dict[str, Any]:
+    """Milliseconds, of each event: what the call took, and from its return to the whole request at the tracker."""
+    with fresh_redis(entrant.fsync) as redis, Stub() as stub:
+        environ = entrant.environment(redis.url, stub.url)
+        stub.answer_after(0)
+        with Group(entrant.command(0), environ) as workers:
+            entrant.who.run(environ, "fill", 1, 1)
+
+            def has(number: int) -> bool:
+                workers.must_live()
+                return stub.count >= number
+
+            wait_for(f"the first event of {entrant.name}", lambda: has(1), ARRIVAL_SECONDS)
+            said = entrant.who.run(environ, "drip", events + WARM)
+            wait_for(f"the last event of {entrant.name}", lambda: has(1 + events + WARM), ARRIVAL_SECONDS)
+            arrived = sorted(stub.times)[1 + WARM :]
+    taken = json.loads(said)[WARM:]
+    return {
+        "call_ms": [call_ms for call_ms, _ in taken],
+        "post_ms": [(at - returned) * 1000 for (_, returned), at in zip(taken, arrived, strict=True)],
+    }
+
+
+def plan(rounds: int, _: Runs) -> Iterator[Key]:
+    """All in turns."""
+    return ({"entrant": entrant.name, "round": number} for number in range(rounds) for entrant in WAITERS)
+
+
+def measure(key: Key) -> dict[str, Any]:
+    """One run of the plan."""
+    entrant = next(entrant for entrant in WAITERS if entrant.name == key["entrant"])
+    return latencies(entrant, EVENTS)
 
 
 def main(events: int) -> None:
-    """Measure and print."""
-    arrived = threading.Event()
-    at = [0.0]
-
-    def note(_: Received) -> None:
-        at[0] = time.perf_counter()
-        arrived.set()
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EmbeddedRedis(Path(folder), config={"appendfsync": "everysec"}) as redis,
-        Sandbox(on_event=note) as sandbox,
-    ):
-        environ = {**os.environ, "INSEND_REDIS_URL": redis.url, "INSEND_TRACKER_URL": sandbox.url}
-        insend_command = str(Path(sys.executable).parent / "insend")
-        worker = subprocess.Popen([insend_command, "worker"], env=environ, stderr=subprocess.DEVNULL)
-        try:
-            with InSend(app_key="bench", domain="shop.example.com", redis_url=redis.url) as insend:
-                figures = [_one(insend, number, arrived, at) for number in range(events + 1)][1:]  # the first wakes all
-        finally:
-            worker.send_signal(signal.SIGTERM)
-            worker.wait()
-    accepts, arrivals = zip(*figures, strict=True)
-    for name, seconds in (("accept (the call)", accepts), ("accept to POST", arrivals)):
-        cuts = statistics.quantiles(seconds, n=100)
-        figures_ms = f"p50 {cuts[49] * 1e3:7.2f}   p99 {cuts[98] * 1e3:7.2f}   worst {max(seconds) * 1e3:7.2f}"
-        print(f"{name:18} {figures_ms}   ms")
-
-
-def _one(insend: InSend, number: int, arrived: threading.Event, at: list[float]) -> tuple[float, float]:
-    """Seconds that the call took, and from its return to the tracker."""
-    time.sleep(random.uniform(0.4, 0.8))  # noqa: S311 - so that no rhythm of ours meets one of the worker's
-    arrived.clear()
-    start = time.perf_counter()
-    insend.view_product(visitor_uid=str(number), product_id="123", product_name="A thing", price=125.15)
-    accepted = time.perf_counter()
-    if not arrived.wait(READY_SECONDS):
-        raise SystemExit("the event did not arrive: is the worker up?")
-    return accepted - start, at[0] - accepted
+    """One round of all."""
+    for entrant in WAITERS:
+        post_ms = latencies(entrant, events)["post_ms"]
+        p50, p99, worst = percentile(post_ms, 50), percentile(post_ms, 99), max(post_ms)
+        print(
+            f"{entrant.name:14} accept to POST: p50 {p50:7.2f}   p99 {p99:7.2f}   worst {worst:7.2f}   ms", flush=True
+        )
 
 
 if __name__ == "__main__":

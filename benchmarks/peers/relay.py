@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from peer_event import KEY, produce, properties
+from functools import partial
 
-from insend_relay.producers import InSend
+from peer_event import ITEMS, KEY, URL, properties, run
+
+from insend_relay.producers import InSend, Receipt
 
 
 def main() -> None:
-    """Enqueue as the command line says; an event that Redis has not taken ends it."""
+    """Do what the command line says; an event that Redis has not taken ends it."""
     with InSend.from_env() as insend:
 
-        def enqueue(person: str, number: int) -> str:
-            receipt = insend.custom(key=KEY, properties=properties(person, number), visitor_uid=person)
+        def in_redis(receipt: Receipt) -> str:
             if receipt.where != "redis":
                 raise SystemExit(f"an event went to {receipt.where}")
             return receipt.id.hex
 
-        produce(enqueue)
+        run(
+            lambda person, number: in_redis(
+                insend.custom(key=KEY, properties=properties(person, number), visitor_uid=person, url=URL)
+            ),
+            lambda person: partial(insend.update_cart, items=ITEMS, visitor_uid=person, url=URL),
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import secrets
 import signal
@@ -35,7 +34,7 @@ from typing import Any
 
 from chaos_books import out_of_order as misplaced
 from chaos_certificates import contexts
-from chaos_contestants import APPS, CONTESTANTS, Contestant
+from chaos_contestants import CONTESTANTS, Contestant
 from chaos_processes import Processes
 from chaos_run import end_tasks
 from chaos_tracker import Event, Tracker
@@ -46,6 +45,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.store import Outbox
 
+HERE = Path(__file__).resolve().parent
 ANSWER_SECONDS = 0.005
 KILL_EVERY_SECONDS = (2.0, 3.0)
 QUIET_SECONDS = 90.0  # nothing for so long: nothing more will come
@@ -147,30 +147,27 @@ class Contest:
     ) -> None:
         self.folder, self.who, self.redis, self.tracker, self.moments = folder, who, redis, tracker, moments
         self.log = folder / "enqueued"
-        self._bin = who.bin()
         self._producers: list[subprocess.Popen[bytes]] = []
         url = f"http://127.0.0.1:{tracker.port}/watch/event"
-        theirs = {"REDIS_URL": redis.url, "TRACKER_URL": url, "PYTHONPATH": str(APPS), "NO_PROXY": "127.0.0.1"}
-        ours = {**OURS, "INSEND_REDIS_URL": redis.url, "INSEND_TRACKER_URL": url} if who.ours else {}
-        self._environ = {**os.environ, **theirs, **ours}
+        self._environ = who.environ(redis.url, url, RECOVER_SECONDS="5", **OURS)
 
     def _start_worker(self, _: int) -> subprocess.Popen[bytes]:
-        program, *arguments = self.who.worker.split()
         with (self.folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [str(self._bin / program), *arguments],
+                self.who.command(CONTESTANTS[self.who]),
                 env=self._environ,
-                cwd=APPS,
+                cwd=HERE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
     def _start_producer(self, log: Path, *arguments: object) -> subprocess.Popen[bytes]:
-        app = str(APPS / f"{self.who.app}.py")
-        command = [str(self._bin / "python"), app, "enqueue", *map(str, arguments)]
+        command = self.who.producer("enqueue", *arguments)
         with log.open("wb") as out, (self.folder / "producer.log").open("ab") as errors:
-            process = subprocess.Popen(command, env=self._environ, stdout=out, stderr=errors, start_new_session=True)
+            process = subprocess.Popen(
+                command, env=self._environ, cwd=HERE, stdout=out, stderr=errors, start_new_session=True
+            )
         self._producers.append(process)
         return process
 

@@ -1,0 +1,119 @@
+"""``make bench``: measures, and writes ``docs/benchmarks.md``, its plots and ``docs/benchmarks.json``.
+
+python bench_main.py [--part PART]... [--rounds N] [--resume]      all parts, or these; each is written when it is done
+python bench_main.py --quick                                       a table in under two minutes; writes nothing
+python bench_main.py --page                                        only the page and its plots, from the data
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import enqueue
+import growth
+import idle_latency
+import quick
+import setups
+import throughput
+import tuned
+from bench_data import DATA, Part, carry_out, mark, merge, read
+from bench_page import write_page
+from entrants import ENTRANTS, QUEUES, RELAY_ENTRANT
+from machinery import fresh_redis, machine
+
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import RelayError
+
+PARTS = (
+    Part("throughput", throughput.plan, throughput.measure),
+    Part("enqueue", enqueue.plan_enqueue, enqueue.measure_enqueue),
+    Part("memory", enqueue.plan_memory, enqueue.measure_memory, rounds=3),
+    Part("idle", idle_latency.plan, idle_latency.measure),
+    Part("tuned", tuned.plan, tuned.measure),
+    Part("growth", growth.plan, growth.measure, rounds=3),
+    Part("setups", setups.plan, setups.measure, rounds=3, usual=False),
+)
+
+
+def about(part: Part, rounds: int) -> dict[str, Any]:
+    """When, on what and with what a part is measured."""
+    with fresh_redis() as redis, connect(redis.url) as client:
+        server = str(client.info("server")["redis_version"])
+    told: dict[str, Any] = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "rounds": rounds,
+        "machine": machine(),
+        "versions": {entrant.who.name: entrant.who.versions() for entrant in (RELAY_ENTRANT, *QUEUES)}
+        | {"Redis": server},
+    }
+    if part.name == "throughput":
+        told["commands"] = {
+            entrant.name: {str(delay_ms): setup.command for delay_ms, setup in entrant.setups.items()}
+            for entrant in ENTRANTS
+        }
+    return told
+
+
+def say(words: str) -> None:
+    """Tell how far it is."""
+    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+
+def measure(parts: Sequence[Part], given: argparse.Namespace) -> None:
+    """These parts, each with its place on the page as soon as it is done."""
+    if not given.resume:
+        _unmark(parts)
+    for part in parts:
+        if not mark(part.name).exists():
+            _measure(part, given)
+    _unmark(parts)
+
+
+def _unmark(parts: Sequence[Part]) -> None:
+    for part in parts:
+        mark(part.name).unlink(missing_ok=True)
+
+
+def _measure(part: Part, given: argparse.Namespace) -> None:
+    rounds = given.rounds or part.rounds
+    surroundings = about(part, rounds)
+    runs = carry_out(part, surroundings, rounds=rounds, resume=given.resume, say=say)
+    write_page(merge(part.name, surroundings, runs))
+
+
+def main() -> None:
+    """By the command line's arguments."""
+    parser = argparse.ArgumentParser(description="Measure Insend Relay beside its peers.")
+    parser.add_argument("--part", action="append", choices=[part.name for part in PARTS], help="only this; repeatable")
+    parser.add_argument("--rounds", type=int, help="instead of each part's usual number")
+    parser.add_argument("--resume", action="store_true", help="go on where a break-off left a part")
+    parser.add_argument("--quick", action="store_true", help="a few short runs and a table; writes nothing")
+    parser.add_argument("--page", action="store_true", help="only write the page, from the data that is there")
+    given = parser.parse_args()
+    if given.rounds is not None and given.rounds < 1:
+        parser.error("--rounds: at least 1")
+    try:
+        for entrant in QUEUES:
+            entrant.who.bin()  # makes its environment, when that is missing
+        if given.quick:
+            quick.main()
+        elif given.page:
+            write_page(read(DATA))
+        else:
+            measure([part for part in PARTS if (part.name in given.part if given.part else part.usual)], given)
+    except RelayError as error:
+        raise SystemExit(str(error)) from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{' '.join(map(str, error.cmd))} failed; what it said stands above") from None
+    except KeyboardInterrupt:
+        raise SystemExit("broken off; --resume goes on from here") from None
+
+
+if __name__ == "__main__":
+    main()
