@@ -1,18 +1,19 @@
 """``make bench``: measures, and writes ``docs/benchmarks.md``, its plots and ``docs/benchmarks.json``.
 
-python bench_main.py [--part PART]... [--rounds N] [--resume]      all parts, or these; each is written when it is done
-python bench_main.py --quick                                       a table in under two minutes; writes nothing
-python bench_main.py --page                                        only the page and its plots, from the data
+python bench_main.py [--part PART]... [--delay MS]... [--rounds N] [--resume]   all, or these; each is written when done
+python bench_main.py --quick                                                    a table in two minutes; writes nothing
+python bench_main.py --page                                                     only the page, from the data
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import enqueue
@@ -22,9 +23,9 @@ import quick
 import setups
 import throughput
 import tuned
-from bench_data import DATA, Part, carry_out, mark, merge, read
+from bench_data import DATA, Key, Part, Runs, carry_out, mark, merge, read
 from bench_page import write_page
-from entrants import ENTRANTS, QUEUES, RELAY_ENTRANT
+from entrants import DELAYS_MS, ENTRANTS, QUEUES, RELAY_ENTRANT
 from machinery import fresh_redis, machine
 
 from insend_relay.outbox.connection import connect
@@ -83,14 +84,21 @@ def _unmark(parts: Sequence[Part]) -> None:
 def _measure(part: Part, given: argparse.Namespace) -> None:
     rounds = given.rounds or part.rounds
     surroundings = about(part, rounds)
+    if given.delay:
+        part = dataclasses.replace(part, plan=_only(part.plan, given.delay))
     runs = carry_out(part, surroundings, rounds=rounds, resume=given.resume, say=say)
     write_page(merge(part.name, surroundings, runs))
+
+
+def _only(plan: Callable[[int, Runs], Iterator[Key]], delays_ms: Sequence[int]) -> Callable[[int, Runs], Iterator[Key]]:
+    return lambda rounds, runs: (key for key in plan(rounds, runs) if key.get("delay_ms", delays_ms[0]) in delays_ms)
 
 
 def main() -> None:
     """By the command line's arguments."""
     parser = argparse.ArgumentParser(description="Measure Insend Relay beside its peers.")
     parser.add_argument("--part", action="append", choices=[part.name for part in PARTS], help="only this; repeatable")
+    parser.add_argument("--delay", action="append", type=int, choices=DELAYS_MS, help="only this, ms; repeatable")
     parser.add_argument("--rounds", type=int, help="instead of each part's usual number")
     parser.add_argument("--resume", action="store_true", help="go on where a break-off left a part")
     parser.add_argument("--quick", action="store_true", help="a few short runs and a table; writes nothing")

@@ -65,10 +65,10 @@ DRAMATIQ_GEVENT = "dramatiq-gevent plain_dramatiq --processes 2 --threads"
 TASKIQ_WORKER = "taskiq worker plain_taskiq:broker --workers 2 --no-parse --log-level WARNING --max-async-tasks"
 _OURS = {"INSEND_APP_KEY": "bench", "INSEND_DOMAIN": "shop.example.com"}
 _WORKER = {
-    0: Setup("insend worker", 5_000),
-    5: Setup("insend worker", 5_000),
-    50: Setup("insend worker", 4_000),
-    200: Setup("insend worker", 2_000),
+    0: Setup("insend worker", 7_500),
+    5: Setup("insend worker", 7_500),
+    50: Setup("insend worker", 5_500),
+    200: Setup("insend worker", 3_500),
 }
 _PREFORK = f"{CELERY_WORKER} --prefetch-multiplier 64 -c"
 _THREADS = f"{CELERY_NODES} --prefetch-multiplier 64 -P threads -c"
@@ -116,7 +116,7 @@ TASKIQ_ENTRANT = Entrant(
         0: Setup(f"{TASKIQ_WORKER} 100", 3_000),
         5: Setup(f"{TASKIQ_WORKER} 100", 3_000),
         50: Setup(f"{TASKIQ_WORKER} 200", 3_000),
-        200: Setup(f"{TASKIQ_WORKER} 500", 2_000),
+        200: Setup(f"{TASKIQ_WORKER} 500", 2_500),
     },
 )
 QUEUES = (CELERY_ENTRANT, DRAMATIQ_ENTRANT, TASKIQ_ENTRANT)  # one of each library
@@ -130,6 +130,12 @@ REQUESTS_LOOP = Entrant(
 LEAN_LOOP = Entrant(
     "our client in 2 loops, no queue",
     LOOP,
+    {0: Setup(f"{_LEAN} 1", 19_000)},
+    queued=False,
+)
+CEILING = Entrant(
+    "our client in 2 x many greenlets, no queue",
+    LOOP,
     {
         0: Setup(f"{_LEAN} 16", 25_000),
         5: Setup(f"{_LEAN} 128", 15_000),
@@ -138,5 +144,5 @@ LEAN_LOOP = Entrant(
     },
     queued=False,
 )
-ENTRANTS = (RELAY_ENTRANT, RELAY_ALWAYS, *PEERS, REQUESTS_LOOP, LEAN_LOOP)
+ENTRANTS = (RELAY_ENTRANT, RELAY_ALWAYS, *PEERS, REQUESTS_LOOP, LEAN_LOOP, CEILING)
 BARE_ENTRANT = Entrant("bare RPUSH", BARE, {})
