@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import time
 
 import click
@@ -21,6 +22,7 @@ from insend_relay.outbox.status import Status, headline, read_status, span
 from insend_relay.outbox.store import Outbox
 
 _REFRESH_SECONDS = 1.0
+_LOOK_SECONDS = 0.05  # between two looks whether Ctrl-C was pressed
 
 
 @click.command(epilog="Example: insend status --json")
@@ -59,13 +61,22 @@ def _watch(outbox: Outbox, settings: Settings, found: Status) -> None:
     console = screen()
     if not console.is_terminal:
         raise click.UsageError("--watch needs a terminal; a program reads --json as often as it likes")
-    with Live(_shown(found), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(_REFRESH_SECONDS)
-            try:
-                live.update(_shown(_read(outbox, settings)), refresh=True)
-            except OutboxUnreachable as error:
-                live.update(plain(f"{error}; trying again", "red"), refresh=True)
+    # Not KeyboardInterrupt wherever it strikes: while a connection is cleared away Python ignores it.
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+    try:
+        with Live(_shown(found), console=console, auto_refresh=False) as live:
+            while not interrupted:
+                try:
+                    live.update(_shown(_read(outbox, settings)), refresh=True)
+                except OutboxUnreachable as error:
+                    live.update(plain(f"{error}; trying again", "red"), refresh=True)
+                until = time.monotonic() + _REFRESH_SECONDS
+                while not interrupted and time.monotonic() < until:
+                    time.sleep(_LOOK_SECONDS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise KeyboardInterrupt
 
 
 def _shown(found: Status) -> RenderableType:
