@@ -227,7 +227,7 @@ def _with(figure: float | None, unit: str) -> str:
 
 def versions(named: dict[str, str]) -> str:
     """What ran, in a line."""
-    return "; ".join(f"{name} ({said})" if name != "Redis" else f"Redis {said}" for name, said in named.items())
+    return "; ".join(f"{name} {said}" if name == "Valkey" else f"{name} ({said})" for name, said in named.items())
 
 
 def surroundings(about: dict[str, Any]) -> str:

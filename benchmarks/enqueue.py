@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench_data import Key, Runs
-from entrants import BARE_ENTRANT, QUEUES, RELAY_ALWAYS, RELAY_ENTRANT, Entrant
+from entrants import BARE_ENTRANT, QUEUES, RELAY_ALWAYS, RELAY_ENTRANT, Entrant, by_name
 from machinery import fresh_redis, percentile
 
 from insend_relay.outbox.connection import connect
@@ -56,7 +56,7 @@ def plan_enqueue(rounds: int, _: Runs) -> Iterator[Key]:
 
 def measure_enqueue(key: Key) -> dict[str, Any]:
     """One run of the plan."""
-    return enqueue(_by_name(key), CALLS)
+    return enqueue(by_name(key["entrant"]), CALLS)
 
 
 def plan_memory(rounds: int, _: Runs) -> Iterator[Key]:
@@ -66,11 +66,7 @@ def plan_memory(rounds: int, _: Runs) -> Iterator[Key]:
 
 def measure_memory(key: Key) -> dict[str, Any]:
     """One run of the plan."""
-    return memory(_by_name(key), FILLED)
-
-
-def _by_name(key: Key) -> Entrant:
-    return next(entrant for entrant in PRODUCERS if entrant.name == key["entrant"])
+    return memory(by_name(key["entrant"]), FILLED)
 
 
 def main(events: int) -> None:

@@ -146,3 +146,11 @@ CEILING = Entrant(
 )
 ENTRANTS = (RELAY_ENTRANT, RELAY_ALWAYS, *PEERS, REQUESTS_LOOP, LEAN_LOOP, CEILING)
 BARE_ENTRANT = Entrant("bare RPUSH", BARE, {})
+
+
+def by_name(name: str) -> Entrant:
+    """The entrant of this name; SystemExit lists all when there is none."""
+    all_of_them = {entrant.name: entrant for entrant in (*ENTRANTS, BARE_ENTRANT)}
+    if name not in all_of_them:
+        raise SystemExit(f"no such entrant; there are: {', '.join(all_of_them)}")
+    return all_of_them[name]

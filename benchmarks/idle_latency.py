@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench_data import Key, Runs
-from entrants import QUEUES, RELAY_ENTRANT, Entrant
+from entrants import QUEUES, RELAY_ENTRANT, Entrant, by_name
 from machinery import Group, Stub, fresh_redis, percentile, wait_for
 
 EVENTS = 50
@@ -53,8 +53,7 @@ def plan(rounds: int, _: Runs) -> Iterator[Key]:
 
 def measure(key: Key) -> dict[str, Any]:
     """One run of the plan."""
-    entrant = next(entrant for entrant in WAITERS if entrant.name == key["entrant"])
-    return latencies(entrant, EVENTS)
+    return latencies(by_name(key["entrant"]), EVENTS)
 
 
 def main(events: int) -> None:

@@ -39,9 +39,7 @@ class Tracker:
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._selector.register(sys.stdin, selectors.EVENT_READ, None)
         self._pending: dict[socket.socket, bytes] = {}  # what has come of a request that is not whole yet
-        self._answers: deque[tuple[float, socket.socket]] = (
-            deque()
-        )  # when to answer whom; the delay is the same for all
+        self._answers: deque[tuple[float, socket.socket]] = deque()  # when to answer whom; all wait equally long
         self._delay = 0.0
         self._times = array("d")
 

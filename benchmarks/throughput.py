@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench_data import Key, Runs
-from entrants import DELAYS_MS, ENTRANTS, RELAY_ENTRANT, Entrant, Setup
+from entrants import DELAYS_MS, ENTRANTS, RELAY_ENTRANT, Entrant, Setup, by_name
 from machinery import Group, Stub, busy_seconds, cpu_seconds, fresh_redis, wait_for
 
 from insend_relay.outbox.connection import connect
@@ -166,8 +166,7 @@ def plan(rounds: int, _: Runs) -> Iterator[Key]:
 
 def measure(key: Key) -> dict[str, Any]:
     """One run of the plan."""
-    entrant = next(entrant for entrant in ENTRANTS if entrant.name == key["entrant"])
-    return undisturbed(entrant, delay_ms=key["delay_ms"], lane=key["lane"]).as_dict()
+    return undisturbed(by_name(key["entrant"]), delay_ms=key["delay_ms"], lane=key["lane"]).as_dict()
 
 
 def _split(words: list[str]) -> tuple[list[str], str]:
@@ -181,10 +180,8 @@ def main() -> None:
     environ = dict(word.split("=", 1) for word in words if "=" in word)
     given = [word for word in words if "=" not in word]
     name, delay, lane, events = [*given, *["Insend Relay", "0", "1", "0"][len(given) :]]
-    found = [entrant for entrant in ENTRANTS if entrant.name == name]
-    if not found:
-        raise SystemExit(f"no such entrant; there are: {', '.join(entrant.name for entrant in ENTRANTS)}")
-    entrant = dataclasses.replace(found[0], environ={**found[0].environ, **environ})
+    found = by_name(name)
+    entrant = dataclasses.replace(found, environ={**found.environ, **environ})
     if command:
         setups = {delay_ms: Setup(command, setup.per_second) for delay_ms, setup in entrant.setups.items()}
         entrant = dataclasses.replace(entrant, setups=setups)

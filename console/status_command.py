@@ -66,17 +66,18 @@ def _watch(outbox: Outbox, settings: Settings, found: Status) -> None:
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     try:
         with Live(_shown(found), console=console, auto_refresh=False) as live:
-            while not interrupted:
+            while True:
+                until = time.monotonic() + _REFRESH_SECONDS
+                while not interrupted and time.monotonic() < until:
+                    time.sleep(_LOOK_SECONDS)
+                if interrupted:
+                    raise KeyboardInterrupt
                 try:
                     live.update(_shown(_read(outbox, settings)), refresh=True)
                 except OutboxUnreachable as error:
                     live.update(plain(f"{error}; trying again", "red"), refresh=True)
-                until = time.monotonic() + _REFRESH_SECONDS
-                while not interrupted and time.monotonic() < until:
-                    time.sleep(_LOOK_SECONDS)
     finally:
         signal.signal(signal.SIGINT, before)
-    raise KeyboardInterrupt
 
 
 def _shown(found: Status) -> RenderableType:

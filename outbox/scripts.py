@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from insend_relay.outbox.connection import AsyncExecutor, Executor, mapped
+from insend_relay.outbox.connection import AsyncExecutor, Executor, errors_mapped
 from insend_relay.outbox.keys import Keys
 
 FOLDER = Path(__file__).parent / "lua"
@@ -124,13 +124,11 @@ class Scripts(Calls):
 
     def send(self, call: Call) -> list[Any]:
         """Run a script whose arguments are in order; raises OutboxError."""
-        try:
+        with errors_mapped():
             try:
                 reply: list[Any] = self._redis.execute_command(*call.by_hash)
             except NoScriptError:
                 reply = self._redis.execute_command(*call.whole)
-        except RedisError as error:
-            raise mapped(error) from error
         return reply
 
 
@@ -148,11 +146,9 @@ class AsyncScripts(Calls):
 
     async def send(self, call: Call) -> list[Any]:
         """Run a script whose arguments are in order; raises OutboxError."""
-        try:
+        with errors_mapped():
             try:
                 reply: list[Any] = await self._redis.execute_command(*call.by_hash)
             except NoScriptError:
                 reply = await self._redis.execute_command(*call.whole)
-        except RedisError as error:
-            raise mapped(error) from error
         return reply

@@ -1,10 +1,10 @@
 """How many lanes a process works on at a time: as many as the tracker bears, found as TCP finds what a network bears.
 
 It starts small and doubles with each round of answers (slow start). An answer by which the tracker says that it has too
-much to do (429, 503), or none that is whole, halves it, once for all that were under way; from there it
-rises by one a round (additive increase, multiplicative decrease; RFC 5681). So a strong tracker gets the most within a
-second, a weak one is not overrun again and again, and nobody has to tune. A tracker that takes nothing at all is the
-outage guard's business: without a 200 in between nothing is halved twice.
+much to do (429, 503), or none that is whole, halves it, once for all that were under way; from there it rises by one a
+round (additive increase, multiplicative decrease; RFC 5681). So a strong tracker gets the most within a second, a weak
+one is not overrun again and again, and nobody has to tune. A tracker that takes nothing at all is the outage guard's
+business: without another answer in between nothing is halved twice.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Concurrency:
         return self._round
 
     def went_well(self, begun: int, *, full: bool) -> None:
-        """The tracker took one more event.
+        """The tracker answered one more, whatever it said of the event.
 
         Args:
             begun: From ``begin``.
@@ -51,7 +51,7 @@ class Concurrency:
             self._limit = min(self._limit + step, float(self._most))
 
     def was_too_much(self, begun: int) -> None:
-        """The tracker said so, or did not answer in time."""
+        """The tracker said so, or gave no whole answer."""
         if begun == self._round and self._took_some:
             self._round += 1
             self._took_some = False

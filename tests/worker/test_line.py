@@ -50,10 +50,8 @@ def reads(client: redis.Redis) -> int:
 
 def test_what_is_asked_at_the_same_moment_goes_in_one_packet(client: redis.Redis, redis_url: str) -> None:
     asked(redis_url, ("PING",))
-    before = reads(client)
     one = reads_of(client, redis_url, 1)
     many = reads_of(client, redis_url, 100)
-    assert before
     assert many <= one + 2  # the packet of the first, and that of all the others
 
 
@@ -71,8 +69,7 @@ def test_a_command_that_redis_refuses_is_one_greenlets_business(redis_url: str) 
     assert isinstance(replies[1], ResponseError)
 
 
-def test_a_redis_that_is_away_is_everybodys(redis_url: str) -> None:
-    assert redis_url
+def test_a_redis_that_is_away_is_everybodys() -> None:
     replies = asked("redis://127.0.0.1:1/0", ("ECHO", "a"), ("ECHO", "b"))
     assert [type(reply) for reply in replies] == [redis.ConnectionError] * 2
 
