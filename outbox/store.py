@@ -7,8 +7,9 @@ namespace. What is there to look at (status, dead letters, a visitor's lane) is 
 from __future__ import annotations
 
 import contextlib
+import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -97,6 +98,7 @@ class Verdict:
     began: bool
 
 
+_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">Q16sI")  # around a lane, for settle.lua
 Failure = Literal["unreachable", "closed", "server", "rejected"]
 
 
@@ -249,12 +251,23 @@ class Outbox:
 
         None when the lane is empty, paused or somebody else's by now, or when ``lease_ms`` is 0 (take no more).
         """
-        _, following, outage_over = self._run(
-            "settle", lane=claim.lane, fence=claim.fence, id=claim.id, lease_ms=lease_ms, version=record.VERSION
-        )
+        return self.settle_all(claim.app, [(claim, lease_ms)])[0]
+
+    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+        """``settle`` for several lanes of an app in one step, which costs Redis a third of what so many steps would.
+
+        Args:
+            app: Whose they are.
+            delivered: Each with its ``lease_ms``; up to a thousand.
+        """
+        held = [
+            _HELD.pack(len(lane := claim.lane.encode())) + lane + _OF_LEASE.pack(claim.fence, claim.id, lease_ms)
+            for claim, lease_ms in delivered
+        ]
+        outage_over, *following = self._run("settle", app=app, version=record.VERSION, held=b"".join(held))
         if outage_over and self._outage_over:
-            self._outage_over(claim.app)
-        return claim.following(following)
+            self._outage_over(app)
+        return [claim.following(data) for (claim, _), data in zip(delivered, following, strict=True)]
 
     def retry(self, claim: Claim, tried: Tried, *, delay_ms: int, doubt: bool = False, if_open: bool = False) -> bool:
         """The attempt failed and counts: the lane is due again in ``delay_ms``. False when it is not ours any more.

@@ -37,5 +37,5 @@ if guest_uid ~= '' and redis.call('EXISTS', prefix .. 'lane:' .. app .. '/g/' ..
 end
 local record = struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', barrier, #guest_uid) .. guest_uid .. payload
 join(lane, app, record)
-beat('accepted')
+beat('accepted', 1)
 return {'APPENDED', seq}

@@ -8,11 +8,17 @@ local ledger, apps, lease, trying, failing, doubtful, wake, replaying, dead, dea
 local prefix, lane, fence, id, group, meta, doubt, if_open, lease_ms, version = unpack(ARGV)
 -- body
 local status, head, worker = standing(lane, fence, id)
+
+local function go_on(following)
+  local going = {lane, following, struct.pack('>I8', fence), worker, lease_ms}
+  return advance(app_of(lane), 1, {going}, version)[1]
+end
+
 if status == 'SUPERSEDED' then
   return {status, ''}
 end
 if status == 'ALREADY' then
-  return {status, advance(lane, fence, worker, lease_ms, version)}
+  return {status, go_on(head)}
 end
 if overtaken(lane, if_open) then
   return {'PAUSED', ''}
@@ -25,6 +31,6 @@ put_letter(id, lane, group, meta, head)
 if doubt == '1' then
   mark_doubtful(id)
 end
-end_replay(lane, id, 'returned')
+end_replays({lane}, {id}, 'returned')
 give_back_probe(lane)
-return {'BURIED', advance(lane, fence, worker, lease_ms, version)}
+return {'BURIED', go_on(redis.call('LINDEX', lane_key(lane), 0))}

@@ -13,6 +13,6 @@ if refusal then
 end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
-beat('accepted')
+beat('accepted', 1)
 put_letter(id, lane, group, meta, struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, 0) .. payload)
 return {'BURIED', seq}

@@ -12,6 +12,7 @@
 local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
 local prefix, worker, room, lease_ms, linger_ms, version, alone = unpack(ARGV)
 -- body
+local MOST = 1000          -- lanes of a claim
 local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
 local ROUNDS = 4           -- a lane that waits for its guest makes room for another; the rest is for the next claim
@@ -22,43 +23,63 @@ local NEWER_MS = 5000      -- a record of a newer version waits this long for a 
 local ALONE_FROM = 2
 local HEAD = 3             -- what stands before the lanes in the reply
 
-room = tonumber(room)
+room = math.min(tonumber(room), MOST)
 local claimed = {now, 0, ''}
 
 local function dies_often(tried)
   return #tried >= 20 and struct.unpack('>I2', tried, 19) >= ALONE_FROM
 end
 
-local function take(lane)
+-- The lane's head and what is known of it, when it may be sent now.
+local function take(lane, stored, left)
   local record = redis.call('LINDEX', lane_key(lane), 0)
   if not record then
     redis.call('ZREM', due_key(lane), lane)
     redis.call('HDEL', lease, lane)
-    return 0
+    return nil
   end
   if version_of(record) > tonumber(version) then
     redis.call('ZADD', due_key(lane), now + NEWER_MS, lane)
-    return 0
+    return nil
   end
-  local tried = known(lane, record)
+  local tried = known(lane, record, stored, left)
   if waits_for_guest(lane, record) then
     redis.call('HDEL', lease, lane)
-    return 0
+    return nil
   end
   if dies_often(tried) then
     if alone ~= '1' or #claimed > HEAD then
       redis.call('HDEL', lease, lane) -- its end is counted; it stays due where it is, so that its turn comes
       claimed[3] = 'MAKE_ROOM'
-      return 0
+      return nil
     end
     claimed[3] = 'ALONE'
   end
-  if claimed[2] == 0 then
+  claimed[#claimed + 1] = {lane, record, tried}
+  return record
+end
+
+-- How many of these lanes were taken, and the last that was looked at.
+local function take_all(app, lanes)
+  local stored, left = redis.call('HMGET', trying, unpack(lanes)), redis.call('HMGET', lease, unpack(lanes))
+  local held, last = {}, nil
+  for i, lane in ipairs(lanes) do
+    if claimed[3] == '' then
+      local record = take(lane, stored[i], left[i])
+      if record then
+        held[#held + 1] = {lane, '', record, worker, lease_ms}
+      end
+      last = lane
+    end
+  end
+  if #held > 0 and claimed[2] == 0 then
     claimed[2] = redis.call('HINCRBY', ledger, 'fence', 1)
   end
-  hold(lane, claimed[2], record, worker, lease_ms)
-  claimed[#claimed + 1] = {lane, record, tried}
-  return 1
+  for _, one in ipairs(held) do
+    one[2] = struct.pack('>I8', claimed[2])
+  end
+  hold(app, held)
+  return #held, last
 end
 
 -- The longest due and the latest: behind many poisoned lanes a good one may just have come.
@@ -101,14 +122,10 @@ for _, app in ipairs(open) do
     if paused then
       lanes = choose_probe(due, lanes)
     end
-    local before = taken
-    for _, lane in ipairs(lanes) do
-      if claimed[3] == '' then
-        taken = taken + take(lane)
-        last = lane
-      end
-    end
-    if taken - before == #lanes or claimed[3] ~= '' then
+    local more
+    more, last = take_all(app, lanes)
+    taken = taken + more
+    if more == #lanes or claimed[3] ~= '' then
       break
     end
   end

@@ -25,5 +25,5 @@ redis.call('HINCRBY', ledger, 'replayed', 1)
 redis.call('HINCRBY', prefix .. 'replay:' .. run, 'replayed', 1)
 redis.call('HSET', replaying, lane, id .. run)
 join(lane, string.match(lane, '^[^/]*'), record)
-beat('replayed')
+beat('replayed', 1)
 return {'REPLAYED'}

@@ -20,5 +20,5 @@ redis.call('ZADD', failing, 'NX', accepted_at(head), lane)
 if doubt == '1' then
   mark_doubtful(id)
 end
-beat('failed')
+beat('failed', 1)
 return {'RETRIED'}

@@ -22,7 +22,7 @@ local barrier, behind = barrier_of(lane, record)
 if barrier > 0 then -- it waits for its guest no more; the next claim sees to it again
   redis.call('ZREM', behind, lane)
 end
-local tried = known(lane, record)
+local tried = known(lane, record, redis.call('HGET', trying, lane), held)
 local fence = redis.call('HINCRBY', ledger, 'fence', 1)
-hold(lane, fence, record, worker, lease_ms)
+hold(app_of(lane), {{lane, struct.pack('>I8', fence), record, worker, lease_ms}})
 return {'SEIZED', now, fence, record, tried}

@@ -103,19 +103,21 @@ class Life(RuleBasedStateMachine):
         self.claims += claims
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, more=yes_or_no)
-    def settle(self, *, pick: int, more: bool) -> None:
-        claim = self.holder(pick)
-        worth = self.model.holds(claim)
-        following = self.outbox.settle(claim, lease_ms=LEASE_MS if more else 0)
-        if worth == "HEAD":
+    @rule(several=st.lists(picks, min_size=1, max_size=3), more=yes_or_no)
+    def settle(self, *, several: list[int], more: bool) -> None:
+        app, claims = self.holders_together(several)
+        worths = [self.model.holds(claim) for claim in claims]
+        following = self.outbox.settle_all(app, [(claim, LEASE_MS if more else 0) for claim in claims])
+        delivered = [claim for claim, worth in zip(claims, worths, strict=True) if worth == "HEAD"]
+        for claim in delivered:
             self.model.delivered(self.model.leave(claim.lane, "delivered"))
-            if claim.app in self.model.outage:
-                self.model.outage.discard(claim.app)
-                self.model.tokens[claim.app] = 2
-            elif claim.app in self.model.tokens:
-                self.model.tokens[claim.app] += 2
-        self.follow(claim, worth, following, more=more)
+        if delivered and app in self.model.outage:
+            self.model.outage.discard(app)
+            self.model.tokens[app] = 0
+        if app in self.model.tokens:
+            self.model.tokens[app] += 2 * len(delivered)
+        for claim, worth, head in zip(claims, worths, following, strict=True):
+            self.follow(claim, worth, head, more=more)
 
     @precondition(lambda self: self.claims)
     @rule(
@@ -330,6 +332,12 @@ class Life(RuleBasedStateMachine):
         live = [claim for claim in self.claims if self.model.holds(claim) == "HEAD"]
         among = live if live and pick % 4 else self.claims
         return among[-1 - pick % len(among)]
+
+    def holders_together(self, several: list[int]) -> tuple[str, list[Claim]]:
+        """The same of several lanes of an app."""
+        claims = {claim.lane: claim for claim in map(self.holder, several)}
+        app = next(iter(claims.values())).app
+        return app, [claim for claim in claims.values() if claim.app == app]
 
     def letter(self, pick: int) -> Event:
         """A dead letter, mostly one that may be replayed; now and then an event that is none."""

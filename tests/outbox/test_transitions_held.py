@@ -8,6 +8,7 @@ import pytest
 from lanes import (
     ALICE,
     BOB,
+    GUEST,
     LEASE_MS,
     books,
     bury,
@@ -16,6 +17,7 @@ from lanes import (
     come_due,
     discard,
     due_in,
+    guard_state,
     ledger,
     now_ms,
     put,
@@ -26,6 +28,7 @@ from lanes import (
 
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import Overtaken
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -124,6 +127,49 @@ def test_ending_an_event_twice_gives_the_lane_back_when_no_more_is_taken(outbox:
     outbox.settle(held, lease_ms=LEASE_MS)
     assert outbox.settle(held, lease_ms=0) is None
     assert outbox.read("HGETALL", outbox.keys.lease) == {}
+
+
+def test_several_are_settled_in_one_step_and_each_lane_goes_its_own_way(outbox: Outbox) -> None:
+    carol, dave = Lane("shop", "v", "carol"), Lane("shop", "g", "dave")
+    put(outbox, ALICE)
+    put(outbox, BOB)
+    bobs_second = put(outbox, BOB)
+    put(outbox, carol)
+    put(outbox, dave)
+    held = {one.lane: one for one in claim(outbox)}
+    come_due(outbox, carol)  # somebody else has it by now
+    superseding = claim_one(outbox, worker="worker-2")
+    assert outbox.settle(held[str(dave)], lease_ms=LEASE_MS) is None
+    alices, bobs, carols, daves = outbox.settle_all(
+        "shop", [(held[str(lane)], LEASE_MS) for lane in (ALICE, BOB, carol, dave)]
+    )
+    assert (alices, carols, daves) == (None, None, None)
+    assert bobs is not None
+    assert (bobs.lane, bobs.id, bobs.fence) == (str(BOB), bobs_second, held[str(BOB)].fence)
+    assert waiting(outbox, carol) == [superseding.id]
+    assert set(outbox.read("HKEYS", outbox.keys.lease)) == {str(BOB).encode(), str(carol).encode()}
+    assert books(outbox) == {"accepted": 5, "delivered": 3, "waiting": 2, "dead": 0, "discarded": 0}
+
+
+def test_after_an_outage_as_many_more_may_begin_as_if_they_had_been_settled_one_by_one(outbox: Outbox) -> None:
+    for lane in (ALICE, BOB, GUEST):
+        put(outbox, lane)
+    held = claim(outbox)
+    outbox.report(held[0], "closed", "503", Guard(lanes=1, first_ms=60_000))
+    over: list[str] = []
+    told = Outbox(outbox.redis, namespace=outbox.keys.namespace, outage_over=over.append)
+    told.settle_all("shop", [(one, 0) for one in held])
+    assert (over, guard_state(outbox)["tokens"]) == (["shop"], "6")
+
+
+def test_a_head_that_is_not_what_the_lease_is_for_stays(outbox: Outbox) -> None:
+    first = put(outbox)
+    held = claim_one(outbox)
+    data = record.encode(record.decode(held.data)._replace(id=b"by somebody else"))
+    outbox.read("LPUSH", outbox.keys.lane(ALICE), data)
+    assert outbox.settle(held, lease_ms=0) is None
+    assert waiting(outbox) == [b"by somebody else", first]
+    assert ledger(outbox, "delivered") == [0]
 
 
 # retry and release

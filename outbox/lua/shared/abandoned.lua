@@ -15,11 +15,10 @@ local function abandoned(lane, id, tried, record)
   return tried
 end
 
--- The head's attempts as stored, '' before any. A lease that still stands for this head was left behind.
-local function known(lane, record)
+-- The head's attempts, '' before any. A lease (left) that still stands for this head was left behind; tried is what was
+-- stored.
+local function known(lane, record, tried, left)
   local id = id_of(record)
-  local tried = redis.call('HGET', trying, lane)
-  local left = redis.call('HGET', lease, lane)
   if left and string.sub(left, 9, 24) == id then
     tried = abandoned(lane, id, tried, record)
   end

@@ -1,11 +1,12 @@
 -- advance: what happens to a lane when its head has gone. Needs: clock, pump, lane, barrier.
 
--- A record that a replay had brought back has found its end.
-local function end_replay(lane, id, how)
-  local run = redis.call('HGET', replaying, lane)
-  if run and string.sub(run, 1, 16) == id then
-    redis.call('HDEL', replaying, lane)
-    redis.call('HINCRBY', prefix .. 'replay:' .. string.sub(run, 17), how, 1)
+-- Records that a replay had brought back may have found their end.
+local function end_replays(lanes, ids, how)
+  for i, run in ipairs(redis.call('HMGET', replaying, unpack(lanes))) do
+    if run and string.sub(run, 1, 16) == ids[i] then
+      redis.call('HDEL', replaying, lanes[i])
+      redis.call('HINCRBY', prefix .. 'replay:' .. string.sub(run, 17), how, 1)
+    end
   end
 end
 
@@ -22,28 +23,37 @@ local function let_pass(guest, first)
   end
 end
 
--- The next record when the caller goes on with the lane (its lease renewed under the same fence), else ''. An app that
--- is paused, a record of a newer version, or one that waits for its guest is left to a later claim.
-local function advance(lane, fence, worker, lease_ms, version)
-  local following = redis.call('LINDEX', lane_key(lane), 0)
-  if string.match(lane, '^[^/]*/(.)') == 'g' then
-    let_pass(lane, following)
+-- For each of count places in going, where a lease of the app's lanes stands or nothing: {lane, its next record or nil,
+-- fence, worker, ms to hold it on}. The record when the caller goes on with the lane (its lease renewed under the same
+-- fence), else ''. An app that is paused, a record of a newer version, or one that waits for its guest is left to a later
+-- claim.
+local function advance(app, count, going, version)
+  local open = tonumber(redis.call('ZSCORE', apps, app) or 0) <= now
+  local records, gone, held = {}, {}, {}
+  for i = 1, count do
+    records[i] = ''
+    local lane, following, fence, worker, lease_ms = unpack(going[i] or {})
+    if lane and string.sub(lane, #app + 2, #app + 2) == 'g' then
+      let_pass(lane, following)
+    end
+    if lane and not following then
+      gone[#gone + 1] = lane
+    elseif lane and waits_for_guest(lane, following) then
+      redis.call('HDEL', lease, lane)
+    elseif lane then
+      local readable = following ~= '' and version_of(following) <= tonumber(version) -- '' would say: there is none
+      if tonumber(lease_ms) > 0 and open and readable then
+        held[#held + 1] = {lane, fence, following, worker, lease_ms}
+        records[i] = following
+      else
+        make_due(lane, 0)
+      end
+    end
   end
-  if not following then
-    redis.call('ZREM', due_key(lane), lane)
-    redis.call('HDEL', lease, lane)
-    return ''
+  if #gone > 0 then
+    redis.call('ZREM', prefix .. 'due:' .. app, unpack(gone))
+    redis.call('HDEL', lease, unpack(gone))
   end
-  if waits_for_guest(lane, following) then
-    redis.call('HDEL', lease, lane)
-    return ''
-  end
-  local open_from = tonumber(redis.call('ZSCORE', apps, app_of(lane)) or 0)
-  local readable = following ~= '' and version_of(following) <= tonumber(version) -- '' would say that there is none
-  if tonumber(lease_ms) > 0 and open_from <= now and readable then
-    hold(lane, fence, following, worker, lease_ms)
-    return following
-  end
-  make_due(lane, 0)
-  return ''
+  hold(app, held)
+  return records
 end

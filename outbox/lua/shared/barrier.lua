@@ -11,6 +11,9 @@ local function barrier_of(lane, record)
     return 0
   end
   local barrier, length = struct.unpack('>I8B', record, 34)
+  if barrier == 0 then
+    return 0
+  end
   local guest = app_of(lane) .. '/g/' .. string.sub(record, 43, 42 + length)
   return barrier, prefix .. 'behind:' .. guest, lane_key(guest)
 end

@@ -63,10 +63,21 @@ local function give_back_token(lane)
   end
 end
 
-local function hold(lane, fence, record, worker, lease_ms)
-  redis.call('HDEL', lease, lane) -- a first write that a full Redis allows
-  redis.call('HSET', lease, lane, struct.pack('>I8', fence) .. id_of(record) .. worker)
-  redis.call('ZADD', due_key(lane), now + lease_ms, lane)
+-- Lease lanes of an app: {lane, fence as 8 bytes, head record, worker, lease_ms}, ...
+local function hold(app, held)
+  if #held == 0 then
+    return
+  end
+  local lanes, leases, due = {}, {}, {}
+  for i, one in ipairs(held) do
+    local lane, fence, record, worker, lease_ms = unpack(one)
+    lanes[i] = lane
+    leases[2 * i - 1], leases[2 * i] = lane, fence .. id_of(record) .. worker
+    due[2 * i - 1], due[2 * i] = now + lease_ms, lane
+  end
+  redis.call('HDEL', lease, unpack(lanes)) -- a first write that a full Redis allows
+  redis.call('HSET', lease, unpack(leases))
+  redis.call('ZADD', prefix .. 'due:' .. app, unpack(due))
 end
 
 -- This event may have reached the tracker without our knowing: should it arrive twice, it is one of these.

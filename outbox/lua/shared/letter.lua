@@ -8,7 +8,7 @@ local function put_letter(id, lane, group, meta, record)
   redis.call('ZADD', dead_index, seq, id)
   redis.call('HINCRBY', dead_groups, group, 1)
   redis.call('HINCRBY', ledger, 'dead', 1)
-  beat('dead')
+  beat('dead', 1)
 end
 
 local function read_letter(letter)
