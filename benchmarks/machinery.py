@@ -180,7 +180,7 @@ class Stub:
 @contextlib.contextmanager
 def fresh_redis(fsync: str = "everysec") -> Iterator[EmbeddedRedis]:
     """An empty Redis, the same kind for all; its files go away with it."""
-    config = {"appendfsync": fsync}
+    config = {"appendfsync": fsync, "auto-aof-rewrite-percentage": "0"}
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         EmbeddedRedis(Path(folder), server="valkey", config=config) as redis,
