@@ -3,6 +3,7 @@
     pump        a thread of each worker: when a lane may be claimed, it publishes one hint
     deliver     the Celery task behind the hint: claims lanes and delivers their events, many lanes at once
     lane run    one lane in one greenlet: POST, then settle, retry, release or bury, then the next event
+    settling    what the tracker took leaves the outbox: all of one moment in one step
     tracker     the HTTP client; one POST, one Outcome
     policy      tenacity decides whether to try again, and when
 

@@ -6,6 +6,7 @@ rest of it had better not change under anybody's feet. So these few lines name g
 
 from __future__ import annotations
 
+import select
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ from insend_relay.worker.exchange import Ended
 
 class _Cooperative:
     """Connects as gevent does: the thread's other greenlets go on meanwhile."""
+
+    _readable: select.poll | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """As urllib3's, which makes a new poll object for each look: that takes 5 us."""
+        connection = self.sock  # type: ignore[attr-defined]
+        if connection is None:
+            return False
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(connection, select.POLLIN)
+        return not self._readable.poll(0)
 
     def _new_conn(self) -> Any:
         """Connect to the first address that answers; all of them together have the call's deadline."""

@@ -1,4 +1,4 @@
-"""How many lanes a process works on at a time: as many as the tracker bears, found as TCP finds what a network bears.
+"""How many POSTs a process has under way: as many as the tracker bears, found as TCP finds what a network bears.
 
 It starts small and doubles with each round of answers (slow start). An answer by which the tracker says that it has too
 much to do (429, 503), or none that is whole, halves it, once for all that were under way; from there it rises by one a
@@ -19,7 +19,7 @@ class Concurrency:
         most: The highest that it becomes.
 
     Attributes:
-        limit: How many lanes may be under way now; at least 1.
+        limit: How many may be under way now; at least 1.
     """
 
     def __init__(self, most: int) -> None:
@@ -31,7 +31,7 @@ class Concurrency:
 
     @property
     def limit(self) -> int:
-        """How many lanes may be under way now."""
+        """How many may be under way now."""
         return int(self._limit)
 
     def begin(self) -> int:

@@ -1,8 +1,8 @@
 """Delivers what may be claimed, on many lanes at once: the work behind one hint.
 
-One greenlet claims, as many lanes as there are free slots; each lane is worked on by a greenlet of its own. All of them
-live in a thread of their own (``GreenThread``) and share a line to Redis (``Line``). While there is room it looks again
-every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there is
+One greenlet claims, as many lanes as there are permits left; each lane is worked on by a greenlet of its own. All of
+them live in a thread of their own (``GreenThread``) and share a line to Redis (``Line``). While there is room it looks
+again every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there is
 nothing to do, it ends, so that Celery gets its word in.
 
 An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): to make room for it no
@@ -13,6 +13,7 @@ and while it is under way nothing is claimed.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import secrets
@@ -27,10 +28,12 @@ from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Claims, Outbox
 from insend_relay.worker.concurrency import Concurrency
-from insend_relay.worker.green_thread import GreenThread
+from insend_relay.worker.green_thread import Crew, GreenThread
 from insend_relay.worker.lane_run import LaneRun, Workshop
 from insend_relay.worker.line import Line
+from insend_relay.worker.permits import Permits
 from insend_relay.worker.policy import Policy, guard_of
+from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
 from insend_relay.worker.tracker import Tracker
 
@@ -38,6 +41,7 @@ LOOK_SECONDS = 0.01  # between two looks while there is room: what an event wait
 AT_ONCE = 64  # lanes of a claim: it takes about a millisecond, in which Redis serves nobody else
 MAKE_ROOM_SECONDS = 0.1  # between two looks whether it still has to; each takes the hint back
 LINGER_SECONDS = 0.25  # it goes on looking this long after the last work: a hint for every event would cost more
+GARBAGE = 20_000  # objects between two collections: an event leaves none behind that counting references does not free
 SLICE_SECONDS = 20.0  # after this it ends, and another hint begins the next slice
 
 
@@ -62,7 +66,9 @@ class Delivery:
         self._line: Line | None = None
         self._concurrency = Concurrency(settings.concurrency)
         self._under_way = 0  # lanes
-        self._token = secrets.token_hex(4)  # containers may share host name and process ids
+        # Containers may share host name and process ids. And it is so long that a lease has over 64 bytes: else Redis
+        # keeps leases packed as long as they are few, and goes through all of them for each, a quarter of its time.
+        self._token = secrets.token_hex(20)
         self._claims = itertools.count(1)
         self._unheard: list[str] = []  # claims whose answer never came
         self._alone = False  # an event is under way that must have nothing beside it
@@ -113,14 +119,19 @@ class Delivery:
 
     def _open_line(self) -> None:
         """All that belongs to the greenlets' thread."""
+        gc.freeze()  # what is loaded by now will stay
+        gc.set_threshold(GARBAGE)
         self._line = Line(self._outbox.redis)
         self._outbox = self._outbox.through(self._line)
         self._lane_ended = gevent.event.Event()
+        self._crew = Crew(self._work_on)
+        self._permits = Permits(self._concurrency)
         self._workshop = Workshop(
             self._outbox,
             self._tracker,
+            Settling(self._outbox),
             self._concurrency,
-            self._full,
+            self._permits,
             Policy(self._settings),
             guard_of(self._settings),
             self._settings,
@@ -141,7 +152,7 @@ class Delivery:
             self._lane_ended.clear()
             claimed_at = time.monotonic()
             waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
-            room = 0 if waits else min(AT_ONCE, max(0, self._concurrency.limit - self._under_way))
+            room = 0 if waits else min(AT_ONCE, self._permits.left)
             last = not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()
             if room:
@@ -151,10 +162,10 @@ class Delivery:
                 return False
             for claim in claims:
                 self._under_way += 1
-                gevent.spawn_raw(self._work_on, LaneRun(self._workshop, claim, claimed_at))
+                self._crew.take(LaneRun(self._workshop, claim, claimed_at))
             if self._under_way:
                 busy_at = time.monotonic()
-            if not helped and (self._alone or self._makes_room or self._full()):
+            if not helped and (self._alone or self._makes_room or self._permits.exhausted):
                 helped = True
                 with contextlib.suppress(OutboxError):
                     self._outbox.wake()  # others may be free
@@ -189,7 +200,7 @@ class Delivery:
         if not self._under_way:
             gevent.sleep(LOOK_SECONDS)
             return
-        self._lane_ended.wait(LOOK_SECONDS * (5 if self._full() else 1))
+        self._lane_ended.wait(LOOK_SECONDS * (5 if self._permits.exhausted else 1))
 
     def finish(self) -> None:
         """The process ends: nothing can be delivered after this."""
@@ -213,11 +224,9 @@ class Delivery:
             if self.stop.overdue:
                 self._tracker.cut()
 
-    def _full(self) -> bool:
-        return self._under_way >= self._concurrency.limit
-
     def _gives_way(self) -> bool:
-        return self._alone or self._makes_room or self._under_way > self._concurrency.limit
+        """As many as have a permit may be between two POSTs besides; more are given back once the limit has fallen."""
+        return self._alone or self._makes_room or self._under_way > 2 * self._concurrency.limit
 
     def _go_on(self) -> bool:
         return not self.stop.asked and time.monotonic() < self._slice_ends

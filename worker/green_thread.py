@@ -10,13 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import gevent
 import gevent.event
 from gevent import monkey
 
 T = TypeVar("T")
+Job = TypeVar("Job")
 CLOSE_SECONDS = 1.0  # gevent's resolver waits for look-ups that hang; the process does not
 
 
@@ -105,3 +106,32 @@ class GreenThread:
             done.set_exception(error)
         else:
             done.set_result(result)
+
+
+class Crew(Generic[Job]):
+    """Greenlets of one thread that do one job after the other.
+
+    A new greenlet for each would cost 10 us more: CPython maps 16 KB of memory for each one's frames, and unmaps them.
+
+    Args:
+        do: What they do; it must not raise.
+    """
+
+    def __init__(self, do: Callable[[Job], object]) -> None:
+        self._do = do
+        self._hub = gevent.get_hub()
+        self._idle: list[Any] = []  # as many as ever were at work at a time
+
+    def take(self, job: Job) -> None:
+        """One of them begins with it soon."""
+        if self._idle:
+            self._hub.loop.run_callback(self._idle.pop().switch, job)
+        else:
+            gevent.spawn_raw(self._live, job)
+
+    def _live(self, job: Job) -> None:
+        me = gevent.getcurrent()
+        while True:
+            self._do(job)
+            self._idle.append(me)
+            job = self._hub.switch()

@@ -28,7 +28,9 @@ from insend_relay.outbox.trying import Tried
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
+from insend_relay.worker.permits import Permits
 from insend_relay.worker.policy import Dead, Policy
+from insend_relay.worker.settling import Settling
 from insend_relay.worker.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,9 @@ class Workshop:
     Attributes:
         outbox: Where events come from.
         tracker: Where they go.
-        concurrency: How many lanes may be under way.
-        full: Whether so many are.
+        settling: How what they took leaves the outbox.
+        concurrency: How many POSTs may be under way.
+        permits: To each of them.
         policy: Whether and when to try again.
         guard: The outage guard's numbers.
         settings: All others.
@@ -59,8 +62,9 @@ class Workshop:
 
     outbox: Outbox
     tracker: Tracker
+    settling: Settling
     concurrency: Concurrency
-    full: Callable[[], bool]
+    permits: Permits
     policy: Policy
     guard: Guard
     settings: Settings
@@ -102,10 +106,6 @@ class LaneRun:
     def _one(self, claim: Claim) -> None:
         """One event's attempt, from the checks before it to its outcome in Redis."""
         settings = self._shop.settings
-        rest = self._lease_rest()
-        if not self._shop.go_on() or rest < settings.post_timeout_seconds + MARGIN_SECONDS:
-            self._keep(lambda: self._shop.outbox.release(claim))
-            return
         try:
             event = record.decode(claim.data)
         except NotARecord as error:
@@ -115,24 +115,32 @@ class LaneRun:
             self._bury(claim, Outcome("unknown", answer=CRASHED), CRASHED)
             return
         outcome = self._post(form(claim.lane, event))
-        if outcome.delivered:
+        if outcome is None:
+            self._keep(lambda: self._shop.outbox.release(claim))
+        elif outcome.delivered:
             lease_ms = self._renewed_lease_ms()
-            self._next = self._keep(lambda: self._shop.outbox.settle(claim, lease_ms=lease_ms))
+            self._next = self._keep(lambda: self._shop.settling.settle(claim, lease_ms=lease_ms))
         elif outcome.was_cut:
             self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
         else:
             self._failed(claim, event, outcome)
 
-    def _post(self, body: bytes) -> Outcome:
-        """Send it, and learn from the answer how many may be sent at a time."""
-        concurrency = self._shop.concurrency
-        begun = concurrency.begin()
-        outcome = self._shop.tracker.post(body)
-        if outcome.too_much:
-            concurrency.was_too_much(begun)
-        elif outcome.kind == "answered":
-            concurrency.went_well(begun, full=self._shop.full())
-        return outcome
+    def _post(self, body: bytes) -> Outcome | None:
+        """Send it, and learn from the answer how many may be sent at a time; None when there is no time for it left."""
+        shop = self._shop
+        shop.permits.acquire()
+        try:
+            if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
+                return None
+            begun = shop.concurrency.begin()
+            outcome = shop.tracker.post(body)
+            if outcome.too_much:
+                shop.concurrency.was_too_much(begun)
+            elif outcome.kind == "answered":
+                shop.concurrency.went_well(begun, full=shop.permits.exhausted)
+            return outcome
+        finally:
+            shop.permits.release()
 
     def _failed(self, claim: Claim, event: Record, outcome: Outcome) -> None:
         """Ask the guard whether the attempt counts; what does not is given back as it was."""

@@ -71,7 +71,7 @@ class Line:
         self._under_way = False
         for asked, reply in zip(packet, replies, strict=True):
             asked.waiter.switch(reply)
-        self._send()
+        self._loop.run_callback(self._send)  # likewise
 
     def _carry(self) -> None:
         """The thread's life."""

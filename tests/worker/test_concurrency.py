@@ -1,4 +1,4 @@
-"""How many lanes may be under way: found by what the tracker answers."""
+"""How many POSTs may be under way: found by what the tracker answers."""
 
 from __future__ import annotations
 

