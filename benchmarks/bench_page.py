@@ -37,10 +37,11 @@ measured together both suffer when a machine is slow.
 ## How it is measured
 
 The event is an `update_cart` of 733 bytes, the same bytes from all. Each run has a fresh Redis with an append-only file
-(`appendfsync everysec`, where nothing else is said) and a fresh tracker, a stub in one process that spends about 20 us
-a request and answers 200 after a fixed time. Contestants, Redis and stub share the machine's cores; the stub's CPU time
-is in no figure. Each library runs in an environment of its own with pinned versions, among them hiredis for all, and
-uvloop and orjson for taskiq; why each app is written as it is stands at its head in `benchmarks/peers/`.
+(`appendfsync everysec`, where nothing else is said; not rewritten meanwhile, which would hit one run and not another)
+and a fresh tracker, a stub in one process that spends about 20 us a request and answers 200 after a fixed time.
+Contestants, Redis and stub share the machine's cores; the stub's CPU time is in no figure. Each library runs in an
+environment of its own with pinned versions, among them hiredis for all, and uvloop and orjson for taskiq; why each app
+is written as it is stands at its head in `benchmarks/peers/`.
 
 **Not the same work.** Ours keeps each visitor's events in order, remembers doubtful deliveries, and keeps its books in
 the same step as the event. The others do not keep an order. All acknowledge an event after the tracker's 200, and try

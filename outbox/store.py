@@ -98,7 +98,7 @@ class Verdict:
     began: bool
 
 
-_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">Q16sI")  # around a lane, for settle.lua
+_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">Q16sQ")  # around a lane, for settle.lua
 Failure = Literal["unreachable", "closed", "server", "rejected"]
 
 
@@ -196,7 +196,7 @@ class Outbox:
 
         Args:
             worker: Who claims; shown to operators up to a ``#``, which may be followed by the claim's own number.
-            room: How many lanes the caller can work on now.
+            room: How many lanes the caller can work on now; more than a thousand are not taken at a time.
             lease_ms: How long nobody else may have them.
             linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
             alone: Whether the caller has no lane under way.
@@ -258,7 +258,7 @@ class Outbox:
 
         Args:
             app: Whose they are.
-            delivered: Each with its ``lease_ms``; up to a thousand.
+            delivered: Each lane once, with its ``lease_ms``; up to a thousand, at least one.
         """
         held = [
             _HELD.pack(len(lane := claim.lane.encode())) + lane + _OF_LEASE.pack(claim.fence, claim.id, lease_ms)

@@ -40,6 +40,7 @@ class _Cooperative:
 
     def _new_conn(self) -> Any:
         """Connect to the first address that answers; all of them together have the call's deadline."""
+        self._readable = None
         host, port, options = self._dns_host, self.port, self.socket_options or ()  # type: ignore[attr-defined]
         try:
             addresses = gevent.socket.getaddrinfo(

@@ -2,8 +2,8 @@
 
 One greenlet claims, as many lanes as there are permits left; each lane is worked on by a greenlet of its own. All of
 them live in a thread of their own (``GreenThread``) and share a line to Redis (``Line``). While there is room it looks
-again every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there is
-nothing to do, it ends, so that Celery gets its word in.
+again every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there
+is nothing to do, it ends, so that Celery gets its word in.
 
 An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): to make room for it no
 further lane is begun and those under way are given back after their event, unless another process takes it meanwhile;
@@ -132,6 +132,7 @@ class Delivery:
             Settling(self._outbox),
             self._concurrency,
             self._permits,
+            self._full,
             Policy(self._settings),
             guard_of(self._settings),
             self._settings,
@@ -152,7 +153,7 @@ class Delivery:
             self._lane_ended.clear()
             claimed_at = time.monotonic()
             waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
-            room = 0 if waits else min(AT_ONCE, self._permits.left)
+            room = 0 if waits else self._room()
             last = not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()
             if room:
@@ -160,12 +161,13 @@ class Delivery:
                 self._asks_again_at = claimed_at + MAKE_ROOM_SECONDS
             if last and not claims:
                 return False
+            self._under_way += len(claims)
+            self._permits.take(len(claims))
             for claim in claims:
-                self._under_way += 1
                 self._crew.take(LaneRun(self._workshop, claim, claimed_at))
             if self._under_way:
                 busy_at = time.monotonic()
-            if not helped and (self._alone or self._makes_room or self._permits.exhausted):
+            if not helped and (self._alone or self._makes_room or self._full()):
                 helped = True
                 with contextlib.suppress(OutboxError):
                     self._outbox.wake()  # others may be free
@@ -196,11 +198,11 @@ class Delivery:
             self._lane_ended.set()
 
     def _some_done(self) -> None:
-        """Wait a moment, or until a slot is free."""
+        """Wait a moment, or until a lane has ended."""
         if not self._under_way:
             gevent.sleep(LOOK_SECONDS)
             return
-        self._lane_ended.wait(LOOK_SECONDS * (5 if self._permits.exhausted else 1))
+        self._lane_ended.wait(LOOK_SECONDS * (5 if self._full() else 1))
 
     def finish(self) -> None:
         """The process ends: nothing can be delivered after this."""
@@ -224,9 +226,20 @@ class Delivery:
             if self.stop.overdue:
                 self._tracker.cut()
 
+    @property
+    def _most(self) -> int:
+        """Lanes under way: as many as may post at a time, and as many again whose last POST is being settled."""
+        return 2 * self._concurrency.limit
+
+    def _room(self) -> int:
+        """How many lanes to claim."""
+        return min(AT_ONCE, self._permits.left, max(0, self._most - self._under_way))
+
+    def _full(self) -> bool:
+        return self._permits.exhausted or self._under_way >= self._most
+
     def _gives_way(self) -> bool:
-        """As many as have a permit may be between two POSTs besides; more are given back once the limit has fallen."""
-        return self._alone or self._makes_room or self._under_way > 2 * self._concurrency.limit
+        return self._alone or self._makes_room or self._under_way > self._most
 
     def _go_on(self) -> bool:
         return not self.stop.asked and time.monotonic() < self._slice_ends

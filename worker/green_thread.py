@@ -133,5 +133,6 @@ class Crew(Generic[Job]):
         me = gevent.getcurrent()
         while True:
             self._do(job)
+            del job
             self._idle.append(me)
             job = self._hub.switch()

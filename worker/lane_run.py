@@ -11,7 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import gevent
@@ -52,12 +52,15 @@ class Workshop:
         settling: How what they took leaves the outbox.
         concurrency: How many POSTs may be under way.
         permits: To each of them.
+        full: Whether there is no room for more.
         policy: Whether and when to try again.
         guard: The outage guard's numbers.
         settings: All others.
         go_on: Whether to take a further event of a lane.
         must_go: Whether the process can wait for nothing any more.
-        gives_way: Whether a lane is given back after its event: one must be sent alone, or too many are under way.
+        gives_way: Whether a lane is given back after its event: one must be sent alone, or far too many are under way.
+        pauses: App -> until when it is paused, on the monotonic clock, as far as we were told: for lanes that were
+            claimed before that.
     """
 
     outbox: Outbox
@@ -65,12 +68,14 @@ class Workshop:
     settling: Settling
     concurrency: Concurrency
     permits: Permits
+    full: Callable[[], bool]
     policy: Policy
     guard: Guard
     settings: Settings
     go_on: Callable[[], bool]
     must_go: Callable[[], bool]
     gives_way: Callable[[], bool]
+    pauses: dict[str, float] = field(default_factory=dict)
 
 
 class LaneRun:
@@ -87,6 +92,7 @@ class LaneRun:
         self._clock = (claim.now_ms, claimed_at)
         self._lease_from = claimed_at
         self._next: Claim | None = claim
+        self._permitted = True
 
     def run(self) -> None:
         """Deliver event by event. Nothing is raised: what cannot be written down now, the end of the lease settles."""
@@ -102,6 +108,7 @@ class LaneRun:
                 logger.exception(
                     "event %s: a defect of the relay; its lane waits for the end of its lease", _name(claim)
                 )
+        self._give_permit_back()
 
     def _one(self, claim: Claim) -> None:
         """One event's attempt, from the checks before it to its outcome in Redis."""
@@ -114,10 +121,12 @@ class LaneRun:
         if claim.tried and claim.attempts().abandoned >= settings.abandoned_starts:
             self._bury(claim, Outcome("unknown", answer=CRASHED), CRASHED)
             return
-        outcome = self._post(form(claim.lane, event))
+        outcome = self._post(claim.app, form(claim.lane, event))
         if outcome is None:
             self._keep(lambda: self._shop.outbox.release(claim))
         elif outcome.delivered:
+            self._shop.pauses.pop(claim.app, None)
+            self._give_permit_back()
             lease_ms = self._renewed_lease_ms()
             self._next = self._keep(lambda: self._shop.settling.settle(claim, lease_ms=lease_ms))
         elif outcome.was_cut:
@@ -125,22 +134,29 @@ class LaneRun:
         else:
             self._failed(claim, event, outcome)
 
-    def _post(self, body: bytes) -> Outcome | None:
-        """Send it, and learn from the answer how many may be sent at a time; None when there is no time for it left."""
+    def _post(self, app: str, body: bytes) -> Outcome | None:
+        """Send it, and learn from the answer how many may be sent at a time; None when it must not be sent now."""
         shop = self._shop
-        shop.permits.acquire()
-        try:
-            if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
+        if not self._permitted:
+            shop.permits.acquire()
+            self._permitted = True
+            if time.monotonic() < shop.pauses.get(app, 0):
                 return None
-            begun = shop.concurrency.begin()
-            outcome = shop.tracker.post(body)
-            if outcome.too_much:
-                shop.concurrency.was_too_much(begun)
-            elif outcome.kind == "answered":
-                shop.concurrency.went_well(begun, full=shop.permits.exhausted)
-            return outcome
-        finally:
-            shop.permits.release()
+        if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
+            return None
+        begun = shop.concurrency.begin()
+        outcome = shop.tracker.post(body)
+        if outcome.too_much:
+            shop.concurrency.was_too_much(begun)
+        elif outcome.kind == "answered":
+            shop.concurrency.went_well(begun, full=shop.full())
+        return outcome
+
+    def _give_permit_back(self) -> None:
+        """After a 200 at once; else when the guard has been told, so that none begins that it would hold back."""
+        if self._permitted:
+            self._permitted = False
+            self._shop.permits.release()
 
     def _failed(self, claim: Claim, event: Record, outcome: Outcome) -> None:
         """Ask the guard whether the attempt counts; what does not is given back as it was."""
@@ -152,6 +168,8 @@ class LaneRun:
                 claim, outcome.failure, outcome.reason, self._shop.guard, jitter=jitter, retry_after_ms=asked_ms
             )
         )
+        if verdict.until_ms:
+            self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
         if verdict.began:
             logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", claim.app, outcome.reason)
         tried = self._tried(claim, outcome, counts=verdict.counts)

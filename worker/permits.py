@@ -13,8 +13,9 @@ from insend_relay.worker.concurrency import Concurrency
 class Permits:
     """As many as ``Concurrency`` has found right; used in one thread.
 
-    A lane needs one from before a POST until its answer, not while its event is settled: in that time another lane's
-    event is on its way, so that neither the tracker nor Redis waits for the other.
+    A lane is claimed with one, and has it until its event is answered, not while that is settled: in that time another
+    lane's event is on its way, so that neither the tracker nor Redis waits for the other. For what comes behind it in
+    its lane it asks again.
 
     Args:
         concurrency: Their number.
@@ -28,7 +29,7 @@ class Permits:
 
     @property
     def left(self) -> int:
-        """How many more lanes would get one at once."""
+        """How many lanes may be claimed."""
         return max(0, self._concurrency.limit - self._taken - len(self._waiting))
 
     @property
@@ -36,8 +37,12 @@ class Permits:
         """Whether all are taken."""
         return self._taken >= self._concurrency.limit
 
+    def take(self, number: int) -> None:
+        """Take as many for lanes that were claimed; there were that many left."""
+        self._taken += number
+
     def acquire(self) -> None:
-        """Take one; first come, first served."""
+        """Take one, as soon as there is one; first come, first served."""
         if self.exhausted:
             waiter = Waiter()
             self._waiting.append(waiter)

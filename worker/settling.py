@@ -45,8 +45,8 @@ class Settling:
         if not self._gathered and not self._under_way:
             self._loop.run_callback(self._begin)  # once the greenlets that are ready now have asked, too
         self._gathered.setdefault(claim.app, []).append(_Delivered(claim, lease_ms, waiter))
-        reply: Claim | Exception | None = waiter.get()
-        if isinstance(reply, Exception):
+        reply: Claim | BaseException | None = waiter.get()
+        if isinstance(reply, BaseException):
             raise reply
         return reply
 
@@ -58,10 +58,10 @@ class Settling:
                 gevent.spawn_raw(self._carry, app, delivered[start : start + AT_ONCE])
 
     def _carry(self, app: str, delivered: Sequence[_Delivered]) -> None:
-        replies: Sequence[Claim | Exception | None]
+        replies: Sequence[Claim | BaseException | None]
         try:
             replies = self._outbox.settle_all(app, [(one.claim, one.lease_ms) for one in delivered])
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are to know it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait are to know it
             replies = [error] * len(delivered)
         for one, reply in zip(delivered, replies, strict=True):
             self._loop.run_callback(one.waiter.switch, reply)

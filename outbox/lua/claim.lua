@@ -1,4 +1,4 @@
--- claim: lease due lanes to a worker, at most as many as it has room for, rotating over the apps that may be claimed.
+-- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
 -- KEYS: ledger apps lease trying failing doubtful hint
 -- ARGV: prefix worker room lease_ms linger_ms version alone
 -- Returns: {now ms, fence, '' | 'ALONE' | 'MAKE_ROOM', {lane, head record, trying or ''}, ...}

@@ -4,9 +4,9 @@
 -- Returns: {1 if this ended the app's outage else 0, the lane's next record or '', ...}, a record for each of held
 -- Invariant: only the holder of the fence changes a lane; a 200 ends the app's outage and its list of suspects. A head that
 --   has gone already is not counted again.
--- held is a row of leases: length of the lane (2 bytes), lane, fence (8), id of the head (16), ms to hold the lane on (4).
+-- held is a row of leases: length of the lane (2 bytes), lane, fence (8), id of the head (16), ms to hold the lane on (8).
 -- 0 ms says that the caller takes no further record of this lane. What many write in the same place is written once for
--- all of them: of an event's time in Redis most would go there (docs/architecture.md).
+-- all of them.
 -- Shared: clock pump lane barrier advance
 local ledger, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
 local prefix, app, version, held = unpack(ARGV)
@@ -19,7 +19,7 @@ local lanes, fences, ids, leases_ms = {}, {}, {}, {}
 local at, count = 1, 0
 while at <= #held do
   count = count + 1
-  lanes[count], fences[count], ids[count], leases_ms[count], at = struct.unpack('>I2c0c8c16I4', held, at)
+  lanes[count], fences[count], ids[count], leases_ms[count], at = struct.unpack('>I2c0c8c16I8', held, at)
 end
 
 local going, delivered, delivered_ids = {}, {}, {}

@@ -8,7 +8,7 @@ import random
 import signal
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replay import replay
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.store import Claim, Claims, Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
@@ -355,6 +355,69 @@ class LosesAnswers:
             self._times -= 1
             raise redis.TimeoutError("the answer did not come in time")
         return answer
+
+
+def test_a_process_claims_no_more_than_it_may_post(
+    append: Append, outbox: Outbox, settings: Settings, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(delay=3600)
+    for number in range(20):
+        append(str(number))
+    leases: list[int] = []
+    few = replace(settings, concurrency=4, post_timeout_seconds=0.5)
+    delivery = Delivery(_Watched(outbox.redis, settings.namespace, leases), few, Stop(8))
+    delivery.run(0.2)
+    delivery.finish()
+    assert max(leases) == 4
+
+
+def test_while_redis_settles_nothing_no_more_than_twice_as_many_are_under_way(
+    append: Append, outbox: Outbox, settings: Settings
+) -> None:
+    for number in range(40):
+        append(str(number))
+    leases: list[int] = []
+    watched = _Watched(outbox.redis, settings.namespace, leases, fails=True)
+    delivery = Delivery(watched, replace(settings, concurrency=4), Stop(8))
+    delivery.run(0.5)
+    delivery.stop.ask()
+    delivery.finish()
+    assert 4 <= max(leases) <= 8
+
+
+class _Watched(Outbox):
+    """Counts the leases behind each claim, and settles nothing when told so."""
+
+    def __init__(self, redis: Executor, namespace: str, leases: list[int], *, fails: bool = False) -> None:
+        super().__init__(redis, namespace=namespace)
+        self._leases, self._fails = leases, fails
+
+    def through(self, redis: Executor) -> Outbox:
+        return _Watched(redis, self.keys.namespace, self._leases, fails=self._fails)
+
+    def claim(self, *args: Any, **options: Any) -> Claims:
+        claims = super().claim(*args, **options)
+        self._leases.append(self.read("HLEN", self.keys.lease))
+        return claims
+
+    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+        if self._fails:
+            raise OutboxUnreachable("Redis cannot be reached")
+        return super().settle_all(app, delivered)
+
+
+def test_what_waits_for_a_permit_is_given_back_when_the_guard_pauses_its_app(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    for number in range(10):
+        for uid in range(12):
+            append(str(uid), number)
+    with delivering(concurrency=4, outage_unreachable=1, outage_first_seconds=60, post_timeout_seconds=1):
+        wait_until(lambda: len(sandbox.requests) > 40)
+        sandbox.misbehave(status=502, delay=3600)
+        wait_until(lambda: outbox.read("HEXISTS", outbox.keys.outage(APP), "since"))
+        wait_until(lambda: not outbox.read("HLEN", outbox.keys.lease))
+    assert sum(request.status == 502 for request in sandbox.requests) == 4
 
 
 def test_one_slow_answer_does_not_hold_up_the_others_at_the_end_of_a_slice(
