@@ -65,10 +65,10 @@ DRAMATIQ_GEVENT = "dramatiq-gevent plain_dramatiq --processes 2 --threads"
 TASKIQ_WORKER = "taskiq worker plain_taskiq:broker --workers 2 --no-parse --log-level WARNING --max-async-tasks"
 _OURS = {"INSEND_APP_KEY": "bench", "INSEND_DOMAIN": "shop.example.com"}
 _WORKER = {
-    0: Setup("insend worker", 7_500),
-    5: Setup("insend worker", 7_500),
-    50: Setup("insend worker", 5_500),
-    200: Setup("insend worker", 3_500),
+    0: Setup("insend worker", 13_000),
+    5: Setup("insend worker", 12_000),
+    50: Setup("insend worker", 9_000),
+    200: Setup("insend worker", 4_000),
 }
 _PREFORK = f"{CELERY_WORKER} --prefetch-multiplier 64 -c"
 _THREADS = f"{CELERY_NODES} --prefetch-multiplier 64 -P threads -c"
@@ -130,14 +130,14 @@ REQUESTS_LOOP = Entrant(
 LEAN_LOOP = Entrant(
     "our client in 2 loops, no queue",
     LOOP,
-    {0: Setup(f"{_LEAN} 1", 19_000)},
+    {0: Setup(f"{_LEAN} 1", 25_000)},
     queued=False,
 )
 CEILING = Entrant(
     "our client in 2 x many greenlets, no queue",
     LOOP,
     {
-        0: Setup(f"{_LEAN} 16", 25_000),
+        0: Setup(f"{_LEAN} 16", 38_000),
         5: Setup(f"{_LEAN} 128", 15_000),
         50: Setup(f"{_LEAN} 512", 15_000),
         200: Setup(f"{_LEAN} 1024", 8_000),
