@@ -31,7 +31,7 @@ shop-django shop-flask shop-fastapi:
 	@$(BIN)/python examples/start.py $(@:shop-%=%)
 
 bench: .venv/plots ## ours beside its peers, about an hour, or PART=throughput ... ROUNDS=5 RESUME=1; writes docs/benchmarks.md
-	@$(BIN)/python benchmarks/bench_main.py $(PART:%=--part %) $(DELAY:%=--delay %) $(ROUNDS:%=--rounds %) $(if $(RESUME),--resume)
+	@$(BIN)/python benchmarks/bench_main.py $(PART:%=--part %) $(DELAY:%=--delay %) $(ROUNDS:%=--rounds %) $(SERVER:%=--server %) $(if $(RESUME),--resume)
 
 bench-quick: .venv/ready ## the same in two minutes: a table, and no page
 	@$(BIN)/python benchmarks/bench_main.py --quick

@@ -1,6 +1,7 @@
 """``make bench``: measures, and writes ``docs/benchmarks.md``, its plots and ``docs/benchmarks.json``.
 
-python bench_main.py [--part PART]... [--delay MS]... [--rounds N] [--resume]   all, or these; each is written when done
+python bench_main.py [--part PART]... [--delay MS]... [--rounds N] [--server PROGRAM] [--resume]
+                                                                                all, or these; each is written when done
 python bench_main.py --quick                                                    a table in two minutes; writes nothing
 python bench_main.py --page                                                     only the page, from the data
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime as dt
+import os
 import subprocess
 import sys
 import time
@@ -26,7 +28,7 @@ import tuned
 from bench_data import DATA, Key, Part, Runs, carry_out, mark, merge, read
 from bench_page import write_page
 from entrants import DELAYS_MS, ENTRANTS, QUEUES, RELAY_ENTRANT
-from machinery import fresh_redis, machine
+from machinery import SERVER, fresh_redis, machine
 
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import RelayError
@@ -45,13 +47,13 @@ PARTS = (
 def about(part: Part, rounds: int) -> dict[str, Any]:
     """When, on what and with what a part is measured."""
     with fresh_redis() as redis, connect(redis.url) as client:
-        server: dict[str, str] = client.info("server")
+        server = client.info("server") | client.info("memory")
     told: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "rounds": rounds,
         "machine": machine(),
         "versions": {entrant.who.name: entrant.who.versions() for entrant in (RELAY_ENTRANT, *QUEUES)}
-        | {"Valkey": server["valkey_version"]},  # its redis_version is the one that it can stand in for
+        | _server(server),
     }
     if part.name == "throughput":
         told["commands"] = {
@@ -59,6 +61,13 @@ def about(part: Part, rounds: int) -> dict[str, Any]:
             for entrant in ENTRANTS
         }
     return told
+
+
+def _server(server: dict[str, str]) -> dict[str, str]:
+    """Its name, and its version with its allocator; what Valkey calls redis_version is what it can stand in for."""
+    valkey = server.get("valkey_version")
+    name, version = ("Valkey", valkey) if valkey else ("Redis", server["redis_version"])
+    return {name: f"{version}, {server['mem_allocator']}"}
 
 
 def say(words: str) -> None:
@@ -87,6 +96,9 @@ def _measure(part: Part, given: argparse.Namespace) -> None:
     if given.delay:
         part = dataclasses.replace(part, plan=_only(part.plan, given.delay))
     runs = carry_out(part, surroundings, rounds=rounds, resume=given.resume, say=say)
+    if given.delay:  # those of other delays stay: a ratio is one of runs at the same delay
+        before = read(DATA).get(part.name, {}).get("runs", [])
+        runs = [run for run in before if run.get("delay_ms", given.delay[0]) not in given.delay] + runs
     write_page(merge(part.name, surroundings, runs))
 
 
@@ -98,7 +110,10 @@ def main() -> None:
     """By the command line's arguments."""
     parser = argparse.ArgumentParser(description="Measure Insend Relay beside its peers.")
     parser.add_argument("--part", action="append", choices=[part.name for part in PARTS], help="only this; repeatable")
-    parser.add_argument("--delay", action="append", type=int, choices=DELAYS_MS, help="only this, ms; repeatable")
+    parser.add_argument(
+        "--delay", action="append", type=int, choices=DELAYS_MS, help="only this, ms; repeatable; the others stay"
+    )
+    parser.add_argument("--server", help="another server than the wheel's Valkey, such as /usr/bin/redis-server")
     parser.add_argument("--rounds", type=int, help="instead of each part's usual number")
     parser.add_argument("--resume", action="store_true", help="go on where a break-off left a part")
     parser.add_argument("--quick", action="store_true", help="a few short runs and a table; writes nothing")
@@ -106,6 +121,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds: at least 1")
+    if given.server:
+        os.environ[SERVER] = given.server
     try:
         for entrant in QUEUES:
             entrant.who.bin()  # makes its environment, when that is missing

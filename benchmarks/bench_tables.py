@@ -227,7 +227,12 @@ def _with(figure: float | None, unit: str) -> str:
 
 def versions(named: dict[str, str]) -> str:
     """What ran, in a line."""
-    return "; ".join(f"{name} {said}" if name == "Valkey" else f"{name} ({said})" for name, said in named.items())
+    return "; ".join(f"{name} ({said})" for name, said in named.items())
+
+
+def server(named: dict[str, str]) -> str:
+    """Redis's part of the same."""
+    return next(f"{name} {said}" for name, said in named.items() if name in ("Redis", "Valkey"))
 
 
 def surroundings(about: dict[str, Any]) -> str:

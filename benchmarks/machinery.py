@@ -18,6 +18,7 @@ from typing import Any, Self
 from insend_relay.console.embedded import EmbeddedRedis
 
 HERE = Path(__file__).resolve().parent
+SERVER = "BENCH_SERVER"
 END_SECONDS = 30.0
 LOOK_SECONDS = 0.02  # between two looks at something that is waited for
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -179,11 +180,12 @@ class Stub:
 
 @contextlib.contextmanager
 def fresh_redis(fsync: str = "everysec") -> Iterator[EmbeddedRedis]:
-    """An empty Redis, the same kind for all; its files go away with it."""
+    """An empty Redis, the same kind for all: the wheel's Valkey, or BENCH_SERVER; its files go away with it."""
+    program = os.environ.get(SERVER)
     config = {"appendfsync": fsync, "auto-aof-rewrite-percentage": "0"}
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        EmbeddedRedis(Path(folder), server="valkey", config=config) as redis,
+        EmbeddedRedis(Path(folder), server=Path(program) if program else "valkey", config=config) as redis,
     ):
         yield redis
 

@@ -37,8 +37,10 @@ class NoServer(RelayError):
     """No Redis server to start, or it would not start."""
 
 
-def find_server(server: Server = "any") -> Path:
-    """The path of a server's program; NoServer says how to get one."""
+def find_server(server: Server | Path = "any") -> Path:
+    """The path of a server's program, unless it is one already; NoServer says how to get one."""
+    if isinstance(server, Path):
+        return server
     for name in ("redis", "valkey") if server == "any" else (server,):
         module, inside = _WHEELS[name]
         spec = importlib.util.find_spec(module)
@@ -61,7 +63,7 @@ class EmbeddedRedis:
 
     Args:
         folder: Where its data and log lie; made when missing, kept afterwards.
-        server: Which kind to start.
+        server: Which kind to start, or its program.
         config: Further configuration, such as ``{"maxmemory": "20mb"}``; overrides our durable defaults.
         port: Where to listen if it is free; else, or with 0, on any free port.
         keep_open: File descriptors that it keeps as long as it lives, such as a lock on its folder.
@@ -71,7 +73,7 @@ class EmbeddedRedis:
         self,
         folder: Path,
         *,
-        server: Server = "any",
+        server: Server | Path = "any",
         config: Mapping[str, str] | None = None,
         port: int = 0,
         keep_open: Sequence[int] = (),
