@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import datetime as dt
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -122,6 +123,8 @@ def main() -> None:
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds: at least 1")
     if given.server:
+        if shutil.which(given.server) is None:
+            parser.error(f"--server: no program {given.server}")
         os.environ[SERVER] = given.server
     try:
         for entrant in QUEUES:

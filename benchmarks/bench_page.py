@@ -125,10 +125,9 @@ Medians of 200 appends, claims and statuses while no worker runs; then the rate 
 state, to a tracker that answers at once. With one visitor there is one event under way at a time, whatever the worker:
 that is the order that is promised.
 
-The wheel's Valkey has libc's malloc. With a million values of a kilobyte in its memory that searches so long for free
-chunks that an event takes Valkey 1.4 times the CPU time, and 15,600 instead of 19,600 are delivered a second. Servers
-are built with jemalloc elsewhere, so this part ran on such a one, Debian's:
-`make bench PART=growth SERVER=/usr/bin/redis-server`.
+The wheel's Valkey has libc's malloc, which searches long for free chunks once a million values of a kilobyte lie in
+its memory; servers are built with jemalloc elsewhere. `make bench PART=growth SERVER=/usr/bin/redis-server` measures
+this part on another server; which one it was stands below.
 
 {table}
 {drain}

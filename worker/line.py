@@ -71,7 +71,7 @@ class Line:
         self._under_way = False
         for asked, reply in zip(packet, replies, strict=True):
             asked.waiter.switch(reply)
-        self._loop.run_callback(self._send)  # likewise
+        self._loop.run_callback(self._send)  # once those who have their replies have asked again, too
 
     def _carry(self) -> None:
         """The thread's life."""

@@ -1,8 +1,8 @@
 """The HTTP client: one event is one POST, and every POST ends in an Outcome, never in an exception.
 
 requests prepares the request and chooses the proxy and the certificates once, at start; urllib3 opens the connections.
-What a POST itself needs then is a few lines, because URL, headers and pool never change (``exchange``): 50 us of CPU
-where requests.post takes 450 (docs/benchmarks.md has the loops of either).
+What a POST itself needs then is a few lines, because URL, headers and pool never change (``exchange``): 40 us of CPU
+where requests.post takes 730 (docs/benchmarks.md has the loops of either).
 
 A call is made in a greenlet, of which a thread has hundreds. No redirect is followed (an event must not wander to
 another host), nothing is sent twice by a library, cookies are off, TLS is verified, and the whole call has one

@@ -18,7 +18,7 @@ from chaos_processes import children_of, wait_for
 from chaos_proxy import Mode, Proxy
 from chaos_run import LEASE_SECONDS, POOLS, STOP_SECONDS, Run
 from chaos_tracker import MODES
-from chaos_worker import HANGS
+from chaos_worker import HANGS, POISONINGS
 
 from insend_relay.outbox.connection import connect
 from insend_relay.worker.runtime import EX_SOFTWARE, LAST_SECONDS
@@ -316,8 +316,15 @@ def _stops_in_time(run: Run, what: str, at: int) -> None:
     run.workers.send(at, signal.SIGTERM)
     if not run.workers.left(at, STOP_SECONDS + LAST_SECONDS + 2):
         run.wrong.append(f"a worker ({run.pool[at]}) does not leave when told to {what}")
-    elif run.workers[at].returncode:
+    elif run.workers[at].returncode and not _killed_by_event(run, at):
         run.wrong.append(f"a worker ({run.pool[at]}) left with {run.workers[at].returncode} {what}")
+
+
+def _killed_by_event(run: Run, at: int) -> bool:
+    """Whether it was just posting an event that kills its worker: outside prefork that is the worker itself."""
+    log = run.folder / POISONINGS
+    killed = {int(line.split()[1]) for line in log.read_text().splitlines()} if log.exists() else set()
+    return run.workers[at].returncode == -signal.SIGKILL and run.workers[at].pid in killed
 
 
 @fault("shutdown: SIGTERM while posting")

@@ -21,6 +21,7 @@ from typing import Any
 
 TRACKER = "tracker.example.net"
 POISON = "poison"
+POISONINGS = "poisonings"  # a file of lines: when, which process, with which pool
 HANGS = "resolver-hangs"
 MOST_HANG_SECONDS = 10.0
 NEWER = 2
@@ -51,7 +52,7 @@ def poisoned(folder: Path, real: Callable[..., Any]) -> Callable[..., Any]:
 
     def post(tracker: Any, body: bytes) -> Any:
         if b"%22" + POISON.encode() + b"%22" in body:
-            with (folder / "poisonings").open("a") as log:
+            with (folder / POISONINGS).open("a") as log:
                 log.write(f"{time.monotonic():.2f} {os.getpid()} {os.environ['INSEND_POOL']}\n")
             sleep(0.02)
             os.kill(os.getpid(), signal.SIGKILL)

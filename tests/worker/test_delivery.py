@@ -366,7 +366,7 @@ def test_a_process_claims_no_more_than_it_may_post(
     leases: list[int] = []
     few = replace(settings, concurrency=4, post_timeout_seconds=0.5)
     delivery = Delivery(_Watched(outbox.redis, settings.namespace, leases), few, Stop(8))
-    delivery.run(0.2)
+    wait_until(lambda: bool(delivery.run(0.2)) and bool(leases))
     delivery.finish()
     assert max(leases) == 4
 
@@ -378,8 +378,8 @@ def test_while_redis_settles_nothing_no_more_than_twice_as_many_are_under_way(
         append(str(number))
     leases: list[int] = []
     watched = _Watched(outbox.redis, settings.namespace, leases, fails=True)
-    delivery = Delivery(watched, replace(settings, concurrency=4), Stop(8))
-    delivery.run(0.5)
+    delivery = Delivery(watched, replace(settings, concurrency=4), Stop(0.1))
+    wait_until(lambda: bool(delivery.run(0.2)) and len(leases) > 1)
     delivery.stop.ask()
     delivery.finish()
     assert 4 <= max(leases) <= 8
@@ -412,7 +412,9 @@ def test_what_waits_for_a_permit_is_given_back_when_the_guard_pauses_its_app(
     for number in range(10):
         for uid in range(12):
             append(str(uid), number)
-    with delivering(concurrency=4, outage_unreachable=1, outage_first_seconds=60, post_timeout_seconds=1):
+    with delivering(
+        concurrency=4, outage_unreachable=1, outage_first_seconds=60, outage_max_seconds=60, post_timeout_seconds=1
+    ):
         wait_until(lambda: len(sandbox.requests) > 40)
         sandbox.misbehave(status=502, delay=3600)
         wait_until(lambda: outbox.read("HEXISTS", outbox.keys.outage(APP), "since"))
