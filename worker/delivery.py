@@ -162,9 +162,9 @@ class Delivery:
             if last and not claims:
                 return False
             self._under_way += len(claims)
-            self._permits.take(len(claims))
-            for claim in claims:
-                self._crew.take(LaneRun(self._workshop, claim, claimed_at))
+            permitted = self._permits.take(len(claims))
+            for number, claim in enumerate(claims):
+                self._crew.take(LaneRun(self._workshop, claim, claimed_at, permitted=number < permitted))
             if self._under_way:
                 busy_at = time.monotonic()
             if not helped and (self._alone or self._makes_room or self._full()):

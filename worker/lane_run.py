@@ -85,14 +85,15 @@ class LaneRun:
         workshop: What to work with.
         claim: The lane.
         claimed_at: When it was claimed, on the monotonic clock; before asking Redis, to be on the safe side.
+        permitted: Whether a permit was taken for it; else it asks for one.
     """
 
-    def __init__(self, workshop: Workshop, claim: Claim, claimed_at: float) -> None:
+    def __init__(self, workshop: Workshop, claim: Claim, claimed_at: float, *, permitted: bool) -> None:
         self._shop = workshop
         self._clock = (claim.now_ms, claimed_at)
         self._lease_from = claimed_at
         self._next: Claim | None = claim
-        self._permitted = True
+        self._permitted = permitted
 
     def run(self) -> None:
         """Deliver event by event. Nothing is raised: what cannot be written down now, the end of the lease settles."""

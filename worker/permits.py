@@ -13,9 +13,9 @@ from insend_relay.worker.concurrency import Concurrency
 class Permits:
     """As many as ``Concurrency`` has found right; used in one thread.
 
-    A lane is claimed with one, and has it until its event is answered, not while that is settled: in that time another
-    lane's event is on its way, so that neither the tracker nor Redis waits for the other. For what comes behind it in
-    its lane it asks again.
+    No more lanes are claimed than there are permits left. A lane has its permit until its event is answered, not while
+    that is settled: in that time another lane's event is on its way, so that neither the tracker nor Redis waits for
+    the other. For what comes behind it in its lane it asks again.
 
     Args:
         concurrency: Their number.
@@ -37,9 +37,15 @@ class Permits:
         """Whether all are taken."""
         return self._taken >= self._concurrency.limit
 
-    def take(self, number: int) -> None:
-        """Take as many for lanes that were claimed; there were that many left."""
-        self._taken += number
+    def take(self, number: int) -> int:
+        """Take up to so many for lanes that were claimed; meanwhile others may have taken some of those left.
+
+        Returns:
+            How many there were.
+        """
+        granted = min(number, self.left)
+        self._taken += granted
+        return granted
 
     def acquire(self) -> None:
         """Take one, as soon as there is one; first come, first served."""

@@ -72,6 +72,17 @@ def test_those_who_wait_count_for_those_who_would_come(lanes: Lanes) -> None:
     assert (lanes.permits.left, lanes.permits.exhausted) == (0, True)
 
 
+def test_lanes_that_were_claimed_get_what_others_left_meanwhile(lanes: Lanes) -> None:
+    assert lanes.permits.left == 2  # so two lanes are claimed, and while Redis answers another lane's next event begins
+    lanes.begin(0)
+    assert lanes.permits.take(2) == 1
+    lanes.begin(1)
+    assert lanes.posting == [0]
+    assert lanes.permits.take(1) == 0
+    lanes.end(0)
+    assert lanes.posting == [1]
+
+
 def test_after_a_halving_none_begins_until_there_are_fewer(lanes: Lanes) -> None:
     lanes.begin(0, 1, 2, 3)
     lanes.concurrency.went_well(0, full=True)
