@@ -24,15 +24,19 @@ import time
 from array import array
 from collections import deque
 
+from insend_relay.worker import descriptors
+
 ANSWER = b"HTTP/1.1 200 OK\r\nServer: stub\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nOK"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _AT_ONCE = 65_536
+_CONNECTIONS = 20_000
 
 
 class Tracker:
     """The tracker, and its side of the conversation with the harness."""
 
     def __init__(self) -> None:
+        descriptors.enough_for(_CONNECTIONS)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()

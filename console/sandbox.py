@@ -31,10 +31,12 @@ from insend_relay.console.sandbox_misbehaviour import read_misbehaviour
 from insend_relay.console.sandbox_page import listing, page
 from insend_relay.console.sandbox_tracker import Received, Tracker
 from insend_relay.outbox.errors import RelayError
+from insend_relay.worker import descriptors
 
 __all__ = ["CannotListen", "Received", "Sandbox", "serve"]
 
 TRACKER_PATH = "/watch/event"
+_CONNECTIONS = 8_192  # as many as a worker of four processes may open
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _HTML = {
@@ -214,6 +216,7 @@ def serve(
     Raises:
         CannotListen: The port is taken, or the address is not this machine's; the text says what to do.
     """
+    descriptors.enough_for(_CONNECTIONS)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # for our threads too: sigwait below takes them
     try:
         with Sandbox(port, host=host, on_event=on_event) as sandbox:

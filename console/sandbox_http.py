@@ -72,7 +72,7 @@ class Server(socketserver.ThreadingTCPServer):
     """One spell of listening, from opening the door to shutting it."""
 
     allow_reuse_address = True
-    request_queue_size = 1024
+    request_queue_size = 4096
 
     def __init__(self, address: tuple[str, int], respond: Respond, numbers: itertools.count[int]) -> None:
         self.address_family = _family(address[0])

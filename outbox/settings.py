@@ -77,9 +77,9 @@ class Settings:
     pool: Literal["prefork", "threads", "gevent"] = _setting("prefork", "Celery's pool.")
     processes: int = _setting(0, "Pool processes under prefork; 0: one per core.", least=0)
     concurrency: int = _setting(
-        512,
+        2048,
         "The most visitors whose events one process posts at the same time. It starts with 16, doubles while the "
-        "tracker answers well, and halves when that has too much to do (429, 503, no whole answer).",
+        "tracker answers as quickly as before, and halves when that has too much to do (429, 503, no whole answer).",
         least=1,
     )
     post_timeout_seconds: float = _setting(15.0, "The deadline of one POST, from connecting to the answer.", least=0.1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import logging
 import os
 import secrets
 import socket
@@ -27,6 +28,7 @@ import gevent.event
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Claims, Outbox
+from insend_relay.worker import descriptors
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.green_thread import Crew, GreenThread
 from insend_relay.worker.lane_run import LaneRun, Workshop
@@ -37,11 +39,14 @@ from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
 from insend_relay.worker.tracker import Tracker
 
+logger = logging.getLogger(__name__)
+
 LOOK_SECONDS = 0.01  # between two looks while there is room: what an event waits at most when somebody delivers
 AT_ONCE = 64  # lanes of a claim: it takes about a millisecond, in which Redis serves nobody else
 MAKE_ROOM_SECONDS = 0.1  # between two looks whether it still has to; each takes the hint back
 LINGER_SECONDS = 0.25  # it goes on looking this long after the last work: a hint for every event would cost more
 GARBAGE = 20_000  # objects between two collections: an event leaves none behind that counting references does not free
+FILES = 64  # that a process has open besides its connections to the tracker
 SLICE_SECONDS = 20.0  # after this it ends, and another hint begins the next slice
 
 
@@ -59,12 +64,11 @@ class Delivery:
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         self._settings = settings
         self._outbox = outbox
-        self._tracker = Tracker(
-            settings.tracker_url, timeout_seconds=settings.post_timeout_seconds, connections=settings.concurrency
-        )
+        most = _most_connections(settings.concurrency)
+        self._tracker = Tracker(settings.tracker_url, timeout_seconds=settings.post_timeout_seconds, connections=most)
         self._greenlets = GreenThread("insend-delivery")
         self._line: Line | None = None
-        self._concurrency = Concurrency(settings.concurrency)
+        self._concurrency = Concurrency(most)
         self._under_way = 0  # lanes
         # Containers may share host name and process ids. And it is so long that a lease has over 64 bytes: else Redis
         # keeps leases packed as long as they are few, and goes through all of them for each, a quarter of its time.
@@ -246,3 +250,17 @@ class Delivery:
 
     def _must_go(self) -> bool:
         return self.stop.overdue
+
+
+def _most_connections(wanted: int) -> int:
+    """As many as wanted, or as the system allows a process to have open."""
+    most = max(1, descriptors.enough_for(wanted + FILES) - FILES)
+    if most < wanted:
+        logger.warning(
+            "this process may have no more than %d files open (ulimit -Hn), so it posts %d events at a time, "
+            "not INSEND_CONCURRENCY=%d",
+            most + FILES,
+            most,
+            wanted,
+        )
+    return most

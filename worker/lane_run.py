@@ -145,12 +145,12 @@ class LaneRun:
                 return None
         if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
             return None
-        begun = shop.concurrency.begin()
+        call = shop.concurrency.begin(full=shop.full())
         outcome = shop.tracker.post(body)
         if outcome.too_much:
-            shop.concurrency.was_too_much(begun)
+            shop.concurrency.was_too_much(call)
         elif outcome.kind == "answered":
-            shop.concurrency.went_well(begun, full=shop.full())
+            shop.concurrency.went_well(call, full=shop.full())
         return outcome
 
     def _give_permit_back(self) -> None:

@@ -32,9 +32,11 @@ def post_leanly(greenlets: int) -> None:
     import gevent  # noqa: PLC0415 - after the fork
 
     from insend_relay.outbox.record import Record, new_id  # noqa: PLC0415 - likewise
+    from insend_relay.worker import descriptors  # noqa: PLC0415 - likewise
     from insend_relay.worker.form import form as lean_form  # noqa: PLC0415 - likewise
     from insend_relay.worker.tracker import Tracker  # noqa: PLC0415 - likewise
 
+    descriptors.enough_for(greenlets + 64)
     tracker = Tracker(tracker_url(), timeout_seconds=POST_SECONDS, connections=greenlets)
     records = [
         (f"{APP_KEY}/v/{person}", Record(new_id().bytes, 1, 1, 0, "", payload.encode())) for person, payload in _carts()

@@ -372,8 +372,9 @@ class Run:
 
 
 async def end_tasks() -> None:
-    """Connections that are still served."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Connections that are still served, and those that were being taken when their server was closed."""
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.sleep(0)  # each begins: a connection whose task never did would be closed by nobody
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

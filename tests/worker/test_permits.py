@@ -85,14 +85,15 @@ def test_lanes_that_were_claimed_get_what_others_left_meanwhile(lanes: Lanes) ->
 
 def test_after_a_halving_none_begins_until_there_are_fewer(lanes: Lanes) -> None:
     lanes.begin(0, 1, 2, 3)
-    lanes.concurrency.went_well(0, full=True)
-    lanes.concurrency.was_too_much(0)
-    assert lanes.concurrency.limit == 1
+    concurrency = lanes.concurrency
+    concurrency.went_well(concurrency.begin(full=True), full=True)
+    concurrency.was_too_much(concurrency.begin(full=True))
+    assert concurrency.limit == 1
     lanes.end(0)
     assert lanes.posting == [1]
     lanes.end(1)
     assert lanes.posting == [2]
-    lanes.concurrency.went_well(1, full=True)
-    assert lanes.concurrency.limit == 2
+    concurrency.went_well(concurrency.begin(full=True), full=True)
+    assert concurrency.limit == 2
     lanes.end(2)
     assert lanes.posting == [3]
