@@ -25,6 +25,7 @@ CLOCK_SECONDS = 60.0  # nothing of ours hangs on clocks, but times in logs that 
 LEAST_HEADROOM = 0.2  # of maxmemory
 LEAST_VERSION = {"redis": (6, 2), "valkey": (8, 0)}
 CONFIRM_MS = 1_500  # what INSEND_DURABILITY's question may take here
+WORKERS, PRODUCERS = 16, 32  # connections of a process at most: a worker's pool has 8, and Celery some of its own
 MANY_KEYS = 1_000  # so many are looked at for strangers
 
 
@@ -255,16 +256,15 @@ def _database(facts: Facts, settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "good", f"all keys are ours (namespace {settings.namespace})")
 
 
-def _connections(facts: Facts, settings: Settings) -> Iterator[Finding]:
+def _connections(facts: Facts, _: Settings) -> Iterator[Finding]:
     info = facts.info or {}
     most = int(info.get("maxclients", 0) or (facts.config or {}).get("maxclients", 0))
     if not most:
         yield Finding("connections", "unseen", "Redis does not say how many it allows")
         return
     used = int(info.get("connected_clients", 0))
-    wanted = settings.concurrency + 8
-    text = f"{used} of {most:,}; a worker's process may use {wanted}, a producer's 32"
-    yield Finding("connections", "look" if used + 4 * wanted > most else "good", text)
+    text = f"{used} of {most:,}; a worker's process may use {WORKERS}, a producer's {PRODUCERS}"
+    yield Finding("connections", "look" if used + 4 * (WORKERS + PRODUCERS) > most else "good", text)
 
 
 def _access(facts: Facts, settings: Settings) -> Iterator[Finding]:
