@@ -65,10 +65,10 @@ DRAMATIQ_GEVENT = "dramatiq-gevent plain_dramatiq --processes 2 --threads"
 TASKIQ_WORKER = "taskiq worker plain_taskiq:broker --workers 2 --no-parse --log-level WARNING --max-async-tasks"
 _OURS = {"INSEND_APP_KEY": "bench", "INSEND_DOMAIN": "shop.example.com"}
 _WORKER = {
-    0: Setup("insend worker", 13_000),
-    5: Setup("insend worker", 12_000),
-    50: Setup("insend worker", 9_000),
-    200: Setup("insend worker", 4_000),
+    0: Setup("insend worker", 14_000),
+    5: Setup("insend worker", 14_000),
+    50: Setup("insend worker", 13_000),
+    200: Setup("insend worker", 12_000),
 }
 _PREFORK = f"{CELERY_WORKER} --prefetch-multiplier 64 -c"
 _THREADS = f"{CELERY_NODES} --prefetch-multiplier 64 -P threads -c"
@@ -139,8 +139,8 @@ CEILING = Entrant(
     {
         0: Setup(f"{_LEAN} 16", 38_000),
         5: Setup(f"{_LEAN} 128", 15_000),
-        50: Setup(f"{_LEAN} 512", 15_000),
-        200: Setup(f"{_LEAN} 1024", 8_000),
+        50: Setup(f"{_LEAN} 1024", 30_000),
+        200: Setup(f"{_LEAN} 4096", 30_000),
     },
     queued=False,
 )

@@ -16,7 +16,7 @@ from throughput import undisturbed
 
 from insend_relay.outbox.settings import Settings
 
-VALUES = (4, 8, 16, 32, 64, 128, 256, 512)
+VALUES = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 FINALISTS = 2
 DEFAULT = "default"
 FIGURES = ("per_second", "cpu_ms", "pss_megabytes", "others_share")
