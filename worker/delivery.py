@@ -155,6 +155,7 @@ class Delivery:
             if not self._under_way:
                 self._alone = self._makes_room = False
             self._lane_ended.clear()
+            self._concurrency.look()
             claimed_at = time.monotonic()
             waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
             room = 0 if waits else self._room()

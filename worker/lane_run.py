@@ -151,6 +151,8 @@ class LaneRun:
             shop.concurrency.was_too_much(call)
         elif outcome.kind == "answered":
             shop.concurrency.went_well(call, full=shop.full())
+        else:
+            shop.concurrency.told_nothing(call)
         return outcome
 
     def _give_permit_back(self) -> None:

@@ -49,7 +49,7 @@ class Permits:
 
     def acquire(self) -> None:
         """Take one, as soon as there is one; first come, first served."""
-        if self.exhausted:
+        if self._waiting or self.exhausted:
             waiter = Waiter()
             self._waiting.append(waiter)
             waiter.get()

@@ -63,6 +63,21 @@ def test_no_more_post_than_may_and_the_first_to_ask_is_the_first_to_go(lanes: La
     assert (lanes.begun, lanes.permits.left) == ([0, 1, 2, 3, 4], 2)
 
 
+def test_nobody_overtakes_who_waits_when_there_come_to_be_more(lanes: Lanes) -> None:
+    lanes.concurrency = concurrency = Concurrency(64)
+    lanes.permits = Permits(concurrency)
+    for _ in range(4):
+        concurrency.went_well(concurrency.begin(full=True), full=True)
+        concurrency.was_too_much(concurrency.begin(full=True))
+    assert concurrency.limit == 1
+    lanes.begin(0, 1)
+    concurrency.went_well(concurrency.begin(full=True), full=True)
+    assert concurrency.limit == 2
+    lanes.begin(2)
+    lanes.end(0)
+    assert lanes.begun == [0, 1, 2]
+
+
 def test_those_who_wait_count_for_those_who_would_come(lanes: Lanes) -> None:
     lanes.begin(0)
     assert (lanes.permits.left, lanes.permits.exhausted) == (1, False)
