@@ -89,6 +89,7 @@ def test_a_call_counts_when_the_house_was_full_at_some_moment_while_it_was_under
     tracker = Tracker(100)
     early = [tracker.concurrency.begin(full=False) for _ in range(FIRST - 1)]
     last = tracker.concurrency.begin(full=True)
+    tracker.concurrency.begin(full=False)  # when there was room again
     tracker.answer([*early, last])  # one after the other, so that there is room from the first answer on
     assert tracker.limit == 2 * FIRST
     assert tracker.answer([tracker.concurrency.begin(full=False) for _ in range(FIRST)]) == 2 * FIRST
@@ -320,14 +321,19 @@ def test_a_tracker_that_has_become_slower_is_found_out_anew() -> None:
     assert tracker.limit == 2048
 
 
-def test_a_short_trouble_is_made_good_within_minutes() -> None:
-    tracker = Tracker(2048, seconds=0.2)
+@pytest.mark.parametrize(("seconds", "minutes"), [(0.2, 6), (5, 16)])
+def test_a_short_trouble_is_made_good_within_minutes(seconds: float, minutes: int) -> None:
+    tracker = Tracker(2048, seconds=seconds)
     tracker.rounds(8)
     for _ in range(6):
         tracker.too_much()
     assert tracker.limit == 32
-    tracker.until(6 * ANEW_SECONDS)
+    tracker.until(minutes * ANEW_SECONDS)
     assert tracker.limit > 1024
+
+
+def test_a_tracker_of_many_seconds_gets_the_most_though_it_takes_more_than_a_minute() -> None:
+    assert Tracker(2048, seconds=14).rounds(8)[-1] == 2048
 
 
 def test_what_was_regained_step_by_step_is_not_lost_by_falling() -> None:
@@ -360,17 +366,14 @@ def test_a_call_from_before_the_fall_that_fails_halves_what_the_limit_was_then()
 
 
 def test_calls_that_end_otherwise_hold_up_no_round() -> None:
-    tracker = Tracker(64, seconds=0.2, at_once=32)
-    for _ in range(8):
+    tracker = Tracker(2048, seconds=0.2)
+    for seconds in (0.2, 0.2, 0.2, 1):
+        tracker.seconds, limit = seconds, tracker.limit
         calls = tracker.begin()
         for call in calls[: len(calls) // 2]:
             tracker.concurrency.told_nothing(call)
         tracker.answer(calls[len(calls) // 2 :], full=True)
-    tracker.seconds = 1
-    tracker.round()
-    limit = tracker.limit
-    tracker.round()
-    assert tracker.limit == limit  # a round has shown that it is too much
+        assert (tracker.limit > limit) == (seconds < 1)
 
 
 @pytest.mark.parametrize(
