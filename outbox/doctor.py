@@ -21,7 +21,7 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 
 State = Literal["good", "look", "bad", "unseen"]
-CLOCK_SECONDS = 60.0  # nothing of ours hangs on clocks, but times in logs that differ by more lead people astray
+CLOCK_SECONDS = 60.0  # no event hangs on clocks, but times in logs that differ by more lead people astray
 LEAST_HEADROOM = 0.2  # of maxmemory
 LEAST_VERSION = {"redis": (6, 2), "valkey": (8, 0)}
 CONFIRM_MS = 1_500  # what INSEND_DURABILITY's question may take here
