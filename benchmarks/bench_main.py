@@ -37,10 +37,10 @@ from insend_relay.outbox.errors import RelayError
 PARTS = (
     Part("throughput", throughput.plan, throughput.measure),
     Part("enqueue", enqueue.plan_enqueue, enqueue.measure_enqueue),
-    Part("memory", enqueue.plan_memory, enqueue.measure_memory, rounds=3),
+    Part("memory", enqueue.plan_memory, enqueue.measure_memory),
     Part("idle", idle_latency.plan, idle_latency.measure),
     Part("tuned", tuned.plan, tuned.measure),
-    Part("growth", growth.plan, growth.measure, rounds=3),
+    Part("growth", growth.plan, growth.measure),
     Part("setups", setups.plan, setups.measure, rounds=3, usual=False),
 )
 
