@@ -137,9 +137,9 @@ def growth_table(runs: Runs) -> str:
 
 STATES = {
     "waiting": "{size:,} events waiting, one of each visitor",
-    "lanes": "30,000 events waiting, of {size:,} visitors",
-    "retry": "{size:,} visitors in retry, 30,000 events waiting",
-    "dead": "{size:,} dead letters, 30,000 events waiting",
+    "lanes": "100,000 events waiting, of {size:,} visitors",
+    "retry": "{size:,} visitors in retry, 100,000 events waiting",
+    "dead": "{size:,} dead letters, 100,000 events waiting",
 }
 
 

@@ -3,34 +3,38 @@
     python growth.py WHAT SIZE      one state: waiting, lanes, retry or dead
 
 A state is laid up by the outbox's own scripts and looked at: how long an append, a claim of 32 lanes and all that
-``insend status`` reads take (medians), and how many events a second a worker delivers out of it, to a tracker that
-answers at once. The rate is taken over three seconds or more, after the worker has got going; where fewer events wait
-than that takes, they are laid up again and again, while the worker is frozen, and only the middle of each drain counts.
-In the first round a million waiting events are drained to the end.
+``insend status`` reads take (medians). Then a worker delivers out of it, to a tracker that answers at once.
+
+What waits is drained whole: the rate is that of all its events from the first POST until nothing waits any more. (The
+rate of the POSTs alone flatters a short drain: they are made first, and settled after it.) A worker that is just up
+takes a second until it is at full speed, which is nothing in a million events and all of a thousand: few are laid up
+again and again while the worker is frozen, three seconds of drains and more, and the first of them does not count.
+
+The other states have 100,000 events that are ready beside what has grown; the rate is that of three seconds and more,
+after the worker has got going.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench_data import Key, Runs
 from entrants import RELAY_ENTRANT
 from growth_state import State
 from machinery import Group, Stub, fresh_redis, wait_for
-from throughput import FIRST, LAST
 
 from insend_relay.outbox.connection import connect
 
 MILLION = 1_000_000
-BESIDE = 30_000  # events that are ready beside what has grown
-WARM = 2_000  # events after which a worker has got going
+BESIDE = 100_000  # events that are ready beside what has grown
+WARM = 10_000  # events after which a worker has got going
 WINDOW_SECONDS = 3.5
 DRAIN_SECONDS = 1_800.0
 SAMPLE_SECONDS = 2.0
+LOOK_SECONDS = 0.001  # between two looks whether a drain has ended
 IDLE_SECONDS = 0.03  # after the last event, until a worker has nothing in hand; it still looks for more
 STATES = (
     *(("waiting", 10**power) for power in (3, 4, 5, 6)),
@@ -84,9 +88,8 @@ class Drain:
         return (len(times) - 1) / (times[-1] - times[0])
 
     def again_and_again(self, size: int) -> float:
-        """The same of few: over the middles of as many drains as it takes; the first is not counted."""
-        self._has(1)
-        counted = seconds = 0.0
+        """Events delivered a second, over as many whole drains as it takes."""
+        events = seconds = 0.0
         first = True
         while seconds < WINDOW_SECONDS:
             wait_for("an empty outbox", lambda: not self._state.waiting, DRAIN_SECONDS)
@@ -94,32 +97,45 @@ class Drain:
             with self._workers.frozen():
                 self._stub.answer_after(0)
                 self._state.wait(size)
-            self._has(size)
-            times = sorted(self._stub.times)
-            start, end = int(size * FIRST), int(size * LAST)
+            taken = self._empty()
             if not first:
-                counted += end - start
-                seconds += times[end - 1] - times[start - 1]
+                events += size
+                seconds += taken
             first = False
-        return counted / seconds
+        return events / seconds
 
-    def to_the_end(self) -> dict[str, list[float]]:
-        """Every two seconds: seconds since the beginning, events delivered, MB of the workers and of Redis."""
+    def to_the_end(self) -> dict[str, Any]:
+        """The rate of one drain, and every two seconds of it how far it was.
+
+        That is seconds since the beginning, events delivered, MB of the workers and of Redis.
+        """
         samples: dict[str, list[float]] = {"seconds": [], "delivered": [], "rss_megabytes": [], "redis_megabytes": []}
         start = time.monotonic()
+
+        def sample() -> None:
+            if time.monotonic() - start >= SAMPLE_SECONDS * len(samples["seconds"]):
+                samples["seconds"].append(time.monotonic() - start)
+                samples["delivered"].append(self._stub.count)
+                samples["rss_megabytes"].append(self._workers.rss_megabytes)
+                samples["redis_megabytes"].append(self._state.megabytes)
+
+        taken = self._empty(sample)
+        return {"per_second": self._stub.count / taken, "drain_seconds": taken, **samples}
+
+    def _empty(self, meanwhile: Callable[[], None] = lambda: None) -> float:
+        """Seconds from the first POST until nothing waits."""
+        give_up = time.monotonic() + DRAIN_SECONDS
         while self._state.waiting:
             self._workers.must_live()
-            samples["seconds"].append(time.monotonic() - start)
-            samples["delivered"].append(self._stub.count)
-            samples["rss_megabytes"].append(self._workers.rss_megabytes)
-            samples["redis_megabytes"].append(self._state.megabytes)
-            time.sleep(SAMPLE_SECONDS)
-            if samples["seconds"][-1] > DRAIN_SECONDS:
+            meanwhile()
+            time.sleep(LOOK_SECONDS)
+            if time.monotonic() > give_up:
                 raise SystemExit(f"the drain did not end within {DRAIN_SECONDS:.0f} s")
-        return samples
+        ended = time.monotonic()
+        return ended - min(self._stub.times)
 
 
-def look_at(what: str, size: int, *, to_the_end: bool = False) -> dict[str, Any]:
+def look_at(what: str, size: int) -> dict[str, Any]:
     """Lay up, look, deliver."""
     with fresh_redis() as redis, connect(redis.url, timeout_seconds=120) as client, Stub() as stub:
         state = State(client)
@@ -128,23 +144,13 @@ def look_at(what: str, size: int, *, to_the_end: bool = False) -> dict[str, Any]
         stub.answer_after(0)
         with Group(RELAY_ENTRANT.command(0), RELAY_ENTRANT.environment(redis.url, stub.url)) as workers:
             drain = Drain(state, stub, workers)
-            few = what == "waiting" and size < BESIDE
-            figures["per_second"] = drain.again_and_again(size) if few else drain.window()
-            if to_the_end:
+            if what != "waiting":
+                figures["per_second"] = drain.window()
+            elif size == MILLION:
                 figures |= drain.to_the_end()
-                figures["middle_per_second"] = middle(figures)
+            else:
+                figures["per_second"] = drain.again_and_again(size)
     return figures
-
-
-def middle(samples: dict[str, list[float]]) -> float:
-    """Events a second between a sixth of the events and nine tenths."""
-    points = list(zip(samples["seconds"], samples["delivered"], strict=True))
-    most = points[-1][1]
-    inside = [(start, end) for start, end in pairwise(points) if start[1] >= most * FIRST and end[1] <= most * LAST]
-    if not inside:
-        raise SystemExit("the drain was too short to have a middle")
-    (first_seconds, first), (last_seconds, last) = inside[0][0], inside[-1][1]
-    return (last - first) / (last_seconds - first_seconds)
 
 
 def plan(rounds: int, _: Runs) -> Iterator[Key]:
@@ -156,15 +162,15 @@ def plan(rounds: int, _: Runs) -> Iterator[Key]:
 
 def measure(key: Key) -> dict[str, Any]:
     """One run of the plan."""
-    all_of_it = key["size"] == MILLION and key["round"] == 0
-    return look_at(key["what"], key["size"], to_the_end=all_of_it)
+    return look_at(key["what"], key["size"])
 
 
 def main() -> None:
     """By the command line's arguments."""
     what, size = [*sys.argv[1:], *["waiting", "1000"][len(sys.argv) - 1 :]]
     for name, figure in look_at(what, int(size)).items():
-        print(f"{name} {figure:,.4g}" if figure is not None else f"{name} -")
+        shown = figure[-1] if isinstance(figure, list) else figure
+        print(f"{name} -" if shown is None else f"{name} {shown:,.4g}")
 
 
 if __name__ == "__main__":
