@@ -123,9 +123,9 @@ _GROWTH = """
 
 Medians of 200 appends, claims and statuses while no worker runs; then the rate at which a worker delivers out of that
 state, to a tracker that answers at once. The first four are drained whole, from the first POST until nothing waits; a
-thousand, again and again, take some 40 ms, of which the beginning and the end are a good part. The others are a rate of
-three seconds and more. With one visitor there is one event under way at a time, whatever the worker: that is the order
-that is promised.
+thousand, again and again, take some 40 ms each time, of which about 3 ms are the settles after the last POST. The
+others are a rate of about three seconds. With one visitor there is one event under way at a time, whatever the worker:
+that is the order that is promised.
 
 The wheel's Valkey has libc's malloc, which searches long for free chunks once a million values of a kilobyte lie in
 its memory; servers are built with jemalloc elsewhere. `make bench PART=growth SERVER=/usr/bin/redis-server` measures

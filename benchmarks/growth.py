@@ -6,11 +6,12 @@ A state is laid up by the outbox's own scripts and looked at: how long an append
 ``insend status`` reads take (medians). Then a worker delivers out of it, to a tracker that answers at once.
 
 What waits is drained whole: the rate is that of all its events from the first POST until nothing waits any more. (The
-rate of the POSTs alone flatters a short drain: they are made first, and settled after it.) A worker that is just up
-takes a second until it is at full speed, which is nothing in a million events and all of a thousand: few are laid up
-again and again while the worker is frozen, three seconds of drains and more, and the first of them does not count.
+rate in the middle of its POSTs leaves out how a short drain begins, and how it ends: the last settles.) A worker that
+is just up takes a second until it is at full speed, which is nothing in a million events and all of a thousand: few are
+laid up again and again while the worker is frozen, three seconds of drains and more, and the first of them does not
+count.
 
-The other states have 100,000 events that are ready beside what has grown; the rate is that of three seconds and more,
+The other states have 100,000 events that are ready beside what has grown; the rate is that of about three seconds,
 after the worker has got going.
 """
 
@@ -89,20 +90,21 @@ class Drain:
 
     def again_and_again(self, size: int) -> float:
         """Events delivered a second, over as many whole drains as it takes."""
+        self._empty()
+        self._again(size)  # to get going
         events = seconds = 0.0
-        first = True
         while seconds < WINDOW_SECONDS:
-            wait_for("an empty outbox", lambda: not self._state.waiting, DRAIN_SECONDS)
-            time.sleep(IDLE_SECONDS)
-            with self._workers.frozen():
-                self._stub.answer_after(0)
-                self._state.wait(size)
-            taken = self._empty()
-            if not first:
-                events += size
-                seconds += taken
-            first = False
+            seconds += self._again(size)
+            events += size
         return events / seconds
+
+    def _again(self, size: int) -> float:
+        """How long a further drain takes, in seconds."""
+        time.sleep(IDLE_SECONDS)
+        with self._workers.frozen():
+            self._stub.answer_after(0)
+            self._state.wait(size)
+        return self._empty()
 
     def to_the_end(self) -> dict[str, Any]:
         """The rate of one drain, and every two seconds of it how far it was.
@@ -123,14 +125,14 @@ class Drain:
         return {"per_second": self._stub.count / taken, "drain_seconds": taken, **samples}
 
     def _empty(self, meanwhile: Callable[[], None] = lambda: None) -> float:
-        """Seconds from the first POST until nothing waits."""
-        give_up = time.monotonic() + DRAIN_SECONDS
-        while self._state.waiting:
+        """Wait until nothing waits; seconds since the first POST."""
+
+        def so() -> bool:
             self._workers.must_live()
             meanwhile()
-            time.sleep(LOOK_SECONDS)
-            if time.monotonic() > give_up:
-                raise SystemExit(f"the drain did not end within {DRAIN_SECONDS:.0f} s")
+            return not self._state.waiting
+
+        wait_for("an empty outbox", so, DRAIN_SECONDS, LOOK_SECONDS)
         ended = time.monotonic()
         return ended - min(self._stub.times)
 

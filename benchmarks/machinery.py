@@ -196,13 +196,13 @@ def percentile(figures: Sequence[float], hundredths: int) -> float:
     return ordered[min(len(ordered) - 1, len(ordered) * hundredths // 100)]
 
 
-def wait_for(what: str, so: Callable[[], bool], seconds: float) -> None:
+def wait_for(what: str, so: Callable[[], bool], seconds: float, look_seconds: float = LOOK_SECONDS) -> None:
     """Look until it is so; SystemExit when that takes too long."""
     give_up = time.monotonic() + seconds
     while not so():
         if time.monotonic() > give_up:
             raise SystemExit(f"{what}: not within {seconds:.0f} s")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(look_seconds)
 
 
 def machine() -> dict[str, Any]:
