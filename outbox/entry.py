@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.idempotency import content_digest
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import group, letter_meta
 from insend_relay.outbox.scripts import Call, Calls
@@ -23,10 +23,12 @@ class Appended:
     Attributes:
         id: The id under which the event is kept; the first one's when this was a duplicate.
         duplicate: True when an event with the same idempotency key had been taken before.
+        mismatch: True for a duplicate whose properties differ from the first event's: the key was used for two events.
     """
 
     id: uuid.UUID
     duplicate: bool
+    mismatch: bool = False
 
 
 class Way(NamedTuple):
@@ -42,6 +44,7 @@ class Way(NamedTuple):
 
 
 DIRECT = Way()
+_ID_BYTES = 16
 
 
 class Entry(NamedTuple):
@@ -52,7 +55,7 @@ class Entry(NamedTuple):
         id: From ``record.new_id``.
         payload: The data object as it will be sent, UTF-8 JSON.
         guest_uid: The guest's uid, only when the event carries both.
-        once_key: From ``once``: what a second event of the same idempotency key has too; "" for none.
+        once_key: From ``idempotency.dedup_key``: a second event with the same one is a duplicate; "" for none.
         once_seconds: How long that is remembered.
     """
 
@@ -80,6 +83,7 @@ class Entry(NamedTuple):
             guest_uid=self.guest_uid,
             payload=self.payload,
             once_key=self.once_key,
+            once_digest=content_digest(self.payload) if self.once_key else b"",
             once_ms=self.once_seconds * 1000,
             slot=way.slot,
             file=way.file,
@@ -90,8 +94,9 @@ class Entry(NamedTuple):
         match reply:
             case [b"APPENDED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
-            case [b"DUPLICATE", bytes() as first] if len(first) == len(self.id.bytes):
-                return Appended(uuid.UUID(bytes=first), duplicate=True)
+            case [b"DUPLICATE", bytes() as first] if len(first) > _ID_BYTES:
+                mismatch = first[_ID_BYTES:] != content_digest(self.payload)
+                return Appended(uuid.UUID(bytes=first[:_ID_BYTES]), duplicate=True, mismatch=mismatch)
         raise _not_ours(reply)
 
 
@@ -138,13 +143,6 @@ class InvalidEntry(NamedTuple):
             case [b"BURIED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
         raise _not_ours(reply)
-
-
-def once(idempotency_key: str | None) -> str:
-    """A caller's key may be long or personal: only its hash is kept."""
-    if not idempotency_key:
-        return ""
-    return hashlib.blake2b(idempotency_key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def _not_ours(reply: list[Any]) -> OutboxUnreachable:

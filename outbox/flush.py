@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from insend_relay.outbox.connection import connect, mapped, run_together
 from insend_relay.outbox.durability import FSYNC, REPLICATED, Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, SpoolError
+from insend_relay.outbox.idempotency import MISMATCH
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Kept, Spool
 from insend_relay.outbox.store import Outbox
@@ -76,7 +77,8 @@ def flush(
 
 def _move(spool: Spool, outbox: Outbox, row: Kept) -> int:
     if row.entry is not None:
-        outbox.enter(row.entry, row.way)
+        if outbox.enter(row.entry, row.way).mismatch:
+            _log.error("event %s of the spool is dropped as a duplicate: %s", row.entry.id, MISMATCH)
         return 1
     _log.error("row %d of the spool %s cannot be read; it is put aside there", row.row, spool.path)
     spool.put_aside(row.row, deadline=time.monotonic() + DROP_SECONDS)

@@ -15,8 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor, errors_mapped
-from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way, once
+from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
+from insend_relay.outbox.idempotency import dedup_key
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
 from insend_relay.outbox.letter import group
 from insend_relay.outbox.scripts import Scripts
@@ -165,10 +166,11 @@ class Outbox:
             event_id: From ``record.new_id``.
             payload: The data object as it will be sent, UTF-8 JSON.
             guest_uid: The guest's uid, only when the event carries both.
-            idempotency_key: The caller's name for this event; a second one of the same name is a duplicate.
+            idempotency_key: The caller's name for this event; see ``idempotency`` for its scope.
             idempotency_seconds: How long that name is remembered.
         """
-        return self.enter(Entry(lane, event_id, payload, guest_uid, once(idempotency_key), idempotency_seconds))
+        once_key = dedup_key(idempotency_key, payload)
+        return self.enter(Entry(lane, event_id, payload, guest_uid, once_key, idempotency_seconds))
 
     def bury_invalid(
         self, app: str, event_id: uuid.UUID, *, lane: Lane | None, type: str, payload: bytes, faults: str

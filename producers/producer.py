@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, Unpack
 
 from insend_relay.outbox.durability import Durability
-from insend_relay.outbox.entry import Appended, Entry, InvalidEntry, once
+from insend_relay.outbox.entry import Appended, Entry, InvalidEntry
 from insend_relay.outbox.errors import (
     InvalidEvent,
     NotAccepted,
@@ -22,6 +22,7 @@ from insend_relay.outbox.errors import (
     SettingsError,
     SpoolError,
 )
+from insend_relay.outbox.idempotency import MISMATCH, dedup_key
 from insend_relay.outbox.keys import APP_KEY, Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
@@ -67,6 +68,7 @@ class Plan(NamedTuple):
         counted: Under which name the books count it instead, if they do.
         payload: The event as it will be sent, when it keeps the rules.
         request: The web request whose visitor or guest the event is about.
+        debug: Whether a mistake that is only found in Redis raises; else it is logged.
     """
 
     id: uuid.UUID
@@ -76,6 +78,7 @@ class Plan(NamedTuple):
     counted: Literal["no_visitor", "opted_out"] | None = None
     payload: bytes = b""
     request: Request | None = None
+    debug: bool = False
 
     @property
     def type(self) -> str:
@@ -83,7 +86,15 @@ class Plan(NamedTuple):
         return self.event.type if is_event_type(self.event.type) else "?"
 
     def kept(self, appended: Appended, where: Where | None = None, *, confirmed: bool = True) -> Receipt:
-        """The receipt for an entry that the outbox has taken in, or the spool."""
+        """The receipt for an entry that the outbox has taken in, or the spool.
+
+        Raises:
+            InvalidEvent: In debug: the idempotency key was used before, for an event with other properties.
+        """
+        if appended.mismatch:
+            if self.debug:
+                raise InvalidEvent([("idempotency_key", MISMATCH)])
+            _log.error("event %s (%s) is dropped as a duplicate of %s: %s", self.id, self.type, appended.id, MISMATCH)
         if isinstance(self.entry, InvalidEntry):
             self.log_faults("became a dead letter")
         elif self.request is not None and self.entry is not None and not appended.duplicate:
@@ -193,10 +204,11 @@ class Producer(Calls[R]):
             event_id,
             checked.payload,
             checked.guest_uid if checked.visitor_uid else "",
-            once(asked.idempotency_key),
+            dedup_key(asked.idempotency_key, checked.payload),
             self.settings.idempotency_seconds,
         )
-        return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about)
+        debug = self._debug(asked.request)
+        return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about, debug=debug)
 
     def _once_told(self, plan: Plan) -> Plan:
         """The plan for when another event will have told the tracker who the guest is: that is said once."""
@@ -214,6 +226,10 @@ class Producer(Calls[R]):
         if self.settings.invalid == "auto":
             return request is None or request.debug
         return self.settings.invalid == "raise"
+
+    def _debug(self, request: Request | None) -> bool:
+        """Whether the application runs in debug or under test, so that its mistakes raise."""
+        return self.recorder is not None or (self.settings.invalid != "bury" and request is not None and request.debug)
 
     def _burial(self, event_id: uuid.UUID, event: Event, error: InvalidEvent, *, opted_out: bool) -> Plan:
         """Keep an event that breaks the rules as a dead letter, and let the request go on."""

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from insend_relay.outbox.entry import Appended
+from insend_relay.outbox.entry import Appended, Entry
+from insend_relay.outbox.idempotency import content_digest
 from insend_relay.producers.producer import Plan, Producer
 from insend_relay.producers.receipt import Receipt, Where
 
@@ -62,7 +63,7 @@ class RecordedEvents:
     def __init__(self) -> None:
         self.sent: list[SentEvent] = []
         self.not_sent: list[SentEvent] = []
-        self._first: dict[tuple[str, str], uuid.UUID] = {}  # by the account and its idempotency key
+        self._first: dict[tuple[str, str], tuple[uuid.UUID, bytes]] = {}  # id and digest, by app and dedup key
 
     def of(self, type: str) -> list[SentEvent]:
         """The sent events of one type."""
@@ -85,12 +86,14 @@ class RecordedEvents:
         if plan.entry is None:
             self.not_sent.append(event)
             return plan.not_kept()
-        first = plan.id
-        if idempotency_key:
-            first = self._first.setdefault((event.data["app_key"], idempotency_key), plan.id)
+        first, mismatch = plan.id, False
+        if isinstance(plan.entry, Entry) and plan.entry.once_key:
+            digest = content_digest(plan.payload)
+            first, content = self._first.setdefault((plan.entry.lane.app, plan.entry.once_key), (plan.id, digest))
+            mismatch = content != digest
         if first == plan.id:
             self.sent.append(event)
-        return plan.kept(Appended(first, duplicate=first != plan.id))
+        return plan.kept(Appended(first, duplicate=first != plan.id, mismatch=mismatch))
 
     def __len__(self) -> int:
         return len(self.sent)

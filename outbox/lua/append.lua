@@ -1,12 +1,12 @@
 -- append: take one event into its visitor's lane.
 -- KEYS: ledger apps wake
--- ARGV: prefix lane app id guest_uid payload once_key once_ms slot file
--- Returns: {'APPENDED', seq} | {'DUPLICATE', id of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
+-- ARGV: prefix lane app id guest_uid payload once_key once_digest once_ms slot file
+-- Returns: {'APPENDED', seq} | {'DUPLICATE', id and digest of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
 -- Shared: clock pump tail entrance
 local ledger, apps, wake = unpack(KEYS)
-local prefix, lane, app, id, guest_uid, payload, once_key, once_ms, slot, file = unpack(ARGV)
+local prefix, lane, app, id, guest_uid, payload, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
 -- body
 local refusal = turned_away(id, slot, file)
 if refusal then
@@ -26,7 +26,7 @@ if once_key ~= '' then
     end
     return {'DUPLICATE', first}
   end
-  redis.call('SET', once, id, 'PX', once_ms) -- first: a time that is none must not leave half an event behind
+  redis.call('SET', once, id .. once_digest, 'PX', once_ms) -- first: a time that is none must not leave half an event behind
 end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)

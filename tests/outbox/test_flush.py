@@ -17,7 +17,7 @@ from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.durability import Durability, Question
-from insend_relay.outbox.entry import Entry, InvalidEntry, Way, once
+from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable, SpoolError
 from insend_relay.outbox.flush import Flusher, flush
 from insend_relay.outbox.keys import Lane
@@ -99,10 +99,20 @@ def test_a_packet_that_was_only_late_is_refused_when_its_event_has_come_by_the_s
 
 
 def test_an_idempotency_key_holds_across_the_spool(spool: Spool, outbox: Outbox) -> None:
-    first, second = event(once_key=once("k")), event(once_key=once("k"))
+    first, second = event(once_key="k"), event(once_key="k")
     keep(spool, first, second)
     assert flush(spool, outbox) == 2
     assert waiting(outbox) == [first.id.bytes]
+
+
+def test_a_key_that_was_used_for_another_event_is_logged_as_an_error(
+    spool: Spool, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox.enter(event(once_key="k"))
+    other = Entry(ALICE, record.new_id(), b'{"type":"link","properties":{"key_page_id":1}}', once_key="k")
+    keep(spool, event(once_key="k"), other)
+    assert flush(spool, outbox) == 2
+    assert [str(other.id) in message for message in caplog.messages] == [True]
 
 
 def test_a_redis_that_takes_no_more_leaves_the_rest_in_the_spool_in_order(spool: Spool, tmp_path: Path) -> None:
@@ -266,8 +276,8 @@ def test_a_redis_that_takes_no_writes_confirms_nothing(
 
 
 def test_what_had_come_in_before_is_confirmed_with_the_rest(spool: Spool, outbox: Outbox) -> None:
-    unheard, again = event(), event(once_key=once("order-1"))
-    outbox.enter(event(once_key=once("order-1")))
+    unheard, again = event(), event(once_key="order-1")
+    outbox.enter(event(once_key="order-1"))
     outbox.enter(unheard, Way("p:1"))
     keep(spool, unheard, slot="p:1")
     keep(spool, again)

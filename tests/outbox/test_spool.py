@@ -17,7 +17,7 @@ import pytest
 from lanes import ALICE, BOB, GUEST
 
 from insend_relay.outbox import record
-from insend_relay.outbox.entry import Entry, InvalidEntry, once
+from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.settings import Settings
@@ -55,7 +55,7 @@ def keep(spool: Spool, *entries: Entry | InvalidEntry, slot: str = "") -> None:
 
 def test_what_is_kept_comes_out_in_order_and_as_it_was(spool: Spool, path: Path) -> None:
     entries: list[Entry | InvalidEntry] = [
-        Entry(ALICE, record.new_id(), '{"a":"я\x00"}'.encode(), GUEST.uid, once("order 1"), 90),
+        Entry(ALICE, record.new_id(), '{"a":"я\x00"}'.encode(), GUEST.uid, "0f" * 16, 90),
         event(GUEST),
         InvalidEntry("shop", record.new_id(), BOB, "purchase", b"{", "order_id: missing"),
         InvalidEntry("shop", record.new_id(), None, "?", b"{", "visitor_uid: missing"),
