@@ -11,9 +11,7 @@ from http.cookies import SimpleCookie
 from typing import Any, NamedTuple
 
 import uvicorn
-from waiting import wait_until
-
-PATIENCE_SECONDS = 60.0
+from waiting import PATIENCE_SECONDS, wait_until
 
 
 @contextmanager

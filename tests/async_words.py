@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.producers import AsyncInSend, NotAccepted, Receipt
 
 T = TypeVar("T")
-GIVE_UP_SECONDS = 60.0  # what takes that long would take for ever
+GIVE_UP_SECONDS = PATIENCE_SECONDS
 
 
 async def eventually(condition: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from click.testing import CliRunner, Result
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.console.command import cli
 from insend_relay.outbox.connection import connect
@@ -71,7 +72,7 @@ class CommandLine:
             env=self.environment(**settings),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -131,12 +132,12 @@ class Terminal:
 
     def ended(self) -> int:
         """Wait for its end; the exit code."""
-        code = self.process.wait(60)
-        self._reader.join(60)
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
         return code
 
     def close(self) -> None:
-        self._reader.join(60)
+        self._reader.join(PATIENCE_SECONDS)
         os.close(self._descriptor)
 
     def _read(self) -> None:

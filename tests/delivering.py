@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -36,7 +36,7 @@ def ledger(outbox: Outbox) -> dict[str, int]:
     return {name.decode(): int(value) for name, value in pairs}
 
 
-def drained(outbox: Outbox, seconds: float = 60) -> dict[str, int]:
+def drained(outbox: Outbox, seconds: float = PATIENCE_SECONDS) -> dict[str, int]:
     """Wait until nothing waits; the ledger then."""
     return wait_until(lambda: (now := ledger(outbox)).get("waiting") == 0 and now, seconds) or {}
 

@@ -26,10 +26,10 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.asyncio import async_unsafe
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.producers.django import ainsend, insend
 
-PATIENCE_SECONDS = 60.0
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

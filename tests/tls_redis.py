@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import trustme
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.console.embedded import EmbeddedRedis
 
@@ -38,12 +39,12 @@ def behind_tls(server: EmbeddedRedis, folder: Path) -> Iterator[str]:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 
-    listening = asyncio.run_coroutine_threadsafe(listen(), loop).result(60)
+    listening = asyncio.run_coroutine_threadsafe(listen(), loop).result(PATIENCE_SECONDS)
     port = listening.sockets[0].getsockname()[1]
     try:
         yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
     finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(60)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

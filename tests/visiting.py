@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from http.cookiejar import Cookie, CookieJar
 from urllib.parse import urlencode, urljoin, urlsplit
 
-PATIENCE_SECONDS = 60.0
+from waiting import PATIENCE_SECONDS
 
 
 class _Forms(HTMLParser):

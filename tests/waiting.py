@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 180.0  # every wait of a test ends after this: on a loaded machine nothing takes so long but a hang
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 60.0) -> T:
+def wait_until(condition: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """The first truthy answer of ``condition``; fails after ``seconds`` without one."""
     give_up = time.monotonic() + seconds
     while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine, a_worker, letter, put, settle
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox import Sandbox
 from insend_relay.outbox.keys import Lane
@@ -67,5 +67,5 @@ def test_the_worker_delivers_as_documented_and_ends_on_sigterm(insend: CommandLi
         wait_until(lambda: tracker.received or worker.poll() is not None)
         assert [event.visitor_uid for event in tracker.received] == ["42"]
         worker.send_signal(signal.SIGTERM)
-        said, complaints = worker.communicate(timeout=120)
+        said, complaints = worker.communicate(timeout=PATIENCE_SECONDS)
     assert worker.returncode == 0, said + complaints

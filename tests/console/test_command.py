@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from command_line import CommandLine, put
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.console import exits
 from insend_relay.outbox.errors import InvalidEvent, NotAccepted, OutboxError, RelayError, SettingsError
@@ -80,7 +81,7 @@ def test_looking_and_replaying_load_neither_celery_nor_requests_nor_a_web_server
         env=insend.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     loaded = set(found.stdout.splitlines()[-1].split())
@@ -94,7 +95,7 @@ def test_help_loads_no_command_and_not_even_redis(insend: CommandLine) -> None:
         env=insend.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     loaded = found.stdout.splitlines()[-1].split()
@@ -139,7 +140,7 @@ def test_a_worker_s_log_is_left_to_celery(insend: CommandLine, command: str, sil
         env=insend.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     assert found.stdout.splitlines()[-1] == silenced
@@ -200,7 +201,7 @@ def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine
         env=insend.environment(INSEND_POOL=pool),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert found.returncode == 2
@@ -231,7 +232,7 @@ main()
         env=insend.environment(INSEND_POOL="gevent"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     assert not {"ssl", "redis", "celery", "kombu", "requests", "urllib3"} & set(found.stdout.split())
@@ -249,14 +250,14 @@ def test_the_sandbox_shows_what_it_receives_and_ends_on_ctrl_c(insend: CommandLi
         assert process.stdout is not None
         announced = process.stdout.readline() + process.stdout.readline()
         found = re.search(r"INSEND_TRACKER_URL=http://127\.0\.0\.1:(\d+)/watch/event", announced)
-        assert found, process.communicate(timeout=120)
+        assert found, process.communicate(timeout=PATIENCE_SECONDS)
         port = int(found[1])
         assert f"http://127.0.0.1:{port}/\n" in announced
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as wire:
             wire.sendall(b"POST /watch/event?app_key=1&visitor_uid=eve HTTP/1.1\r\nHost: x\r\n\r\n")
             assert wire.recv(100).startswith(b"HTTP/1.1 400 ")
         process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=120)
+        said, complaints = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     assert complaints == ""
     assert re.search(r"400 +unknown type +.*data: missing", said)

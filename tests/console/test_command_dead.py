@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import ALICE, BOB, CommandLine, event, letter
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.dead import DeadLetters, Letter
 from insend_relay.outbox.keys import Lane
@@ -314,6 +314,6 @@ def test_a_reader_that_goes_away_is_no_traceback(insend: CommandLine, outbox: Ou
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 141
+        assert process.wait(PATIENCE_SECONDS) == 141
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()

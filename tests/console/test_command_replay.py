@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from command_line import ALICE, BOB, CommandLine, a_worker, bury, event, letter, settle
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
@@ -105,7 +105,7 @@ def test_ctrl_c_or_sigterm_stops_it_and_the_named_run_goes_on(
     with insend.started("replay", "--yes", "--rate", "0.05") as process:
         wait_until(lambda: DeadLetters(outbox).count() == 4)
         process.send_signal(how)
-        said, complaints = process.communicate(timeout=120)
+        said, complaints = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert complaints == ""
     assert "4 still dead" in said
@@ -122,7 +122,7 @@ def test_ctrl_c_while_waiting_for_the_last_ones_says_what_is_under_way(insend: C
     with insend.started("replay", "--yes") as process:
         wait_until(lambda: DeadLetters(outbox).count() == 0)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "1 under way" in said
     assert "still dead" not in said

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import CommandLine
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
@@ -223,12 +223,12 @@ def test_ctrl_c_in_the_middle_says_from_which_line_to_go_on(insend: CommandLine,
         with insend.started(
             "send", "--file", tmp_path / "events", INSEND_REDIS_URL=url, INSEND_ENQUEUE_TIMEOUT_MS="60000"
         ) as process:
-            silent.settimeout(30)
+            silent.settimeout(PATIENCE_SECONDS)
             connected, _ = silent.accept()
             with connected:
                 wait_until(lambda: connected.recv(1, socket.MSG_PEEK))
                 process.send_signal(signal.SIGINT)
-                _, complaints = process.communicate(timeout=120)
+                _, complaints = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "0 of 1 event sent" in complaints
     assert "Traceback" not in complaints

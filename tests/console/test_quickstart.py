@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.quickstart import examples
 from insend_relay.outbox.connection import connect
@@ -92,7 +92,7 @@ def test_it_shows_the_ten_events_arrive_runs_on_and_leaves_only_data(
     assert [event["type"] for event in received["requests"]] == [example["type"] for example in examples()]
     assert "accepted 10, delivered 10, waiting 0, dead 0" in output(folder)
     run.send_signal(end)
-    assert run.wait(timeout=60) == 0
+    assert run.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in output(folder)
     ports = [int(re.findall(r":(\d+)/", url)[0]) for url in (tracker, shown(folder, "INSEND_REDIS_URL"))]
     assert not any(map(listening, ports))
@@ -122,14 +122,14 @@ def test_a_redis_of_the_shells_own_is_not_drained_into_the_sandbox(
 ) -> None:
     outbox.append(Lane("app", "v", "1"), new_id(), b"{}")
     run = start(INSEND_REDIS_URL=redis_url, INSEND_NAMESPACE=namespace)
-    assert run.wait(timeout=60) == 1
+    assert run.wait(PATIENCE_SECONDS) == 1
     assert "INSEND_REDIS_URL is set in this shell" in output(folder)
     assert read_status(outbox).waiting == 1
 
 
 def test_a_redis_of_the_shells_own_that_is_not_there_is_said_before_anything_starts(folder: Path, start: Start) -> None:
     given = {"INSEND_REDIS_URL": "redis://127.0.0.1:1/0", "INSEND_APP_KEY": "mine", "INSEND_DOMAIN": "shop.example.com"}
-    assert start(**given).wait(timeout=60) == 1
+    assert start(**given).wait(PATIENCE_SECONDS) == 1
     said = " ".join(output(folder).split())
     assert "cannot be used: Redis cannot be reached" in said
     assert "unset INSEND_REDIS_URL INSEND_APP_KEY INSEND_DOMAIN" in said
@@ -150,7 +150,7 @@ def test_nothing_is_left_when_nobody_reads_its_output_any_more(folder: Path) -> 
     assert run.stdout is not None
     run.stdout.readline()
     run.stdout.close()
-    run.wait(timeout=60)
+    run.wait(PATIENCE_SECONDS)
     assert processes_below(folder) == []
 
 

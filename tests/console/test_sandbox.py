@@ -13,7 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import pytest
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox import CannotListen, Received, Sandbox
 from insend_relay.console.sandbox_http import Answer
@@ -44,7 +44,7 @@ class Client:
     """One connection that is kept alive."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self.http = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
+        self.http = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=PATIENCE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -180,14 +180,14 @@ def test_other_addresses_and_methods_are_refused_with_what_is_wanted(sandbox: Sa
 def test_a_body_of_no_length_or_too_great_a_length_ends_the_connection(
     sandbox: Sandbox, header: str, status: int
 ) -> None:
-    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
         wire.sendall(f"POST /watch/event HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
         assert read_to_the_end(wire).startswith(f"HTTP/1.1 {status} ".encode())
     assert sandbox.requests == []
 
 
 def test_a_client_that_leaves_in_the_middle_is_not_recorded(sandbox: Sandbox) -> None:
-    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
         wire.sendall(b"POST /watch/event HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
         wire.shutdown(socket.SHUT_WR)
         assert read_to_the_end(wire) == b""
@@ -244,7 +244,7 @@ def test_a_delayed_answer_is_on_record_before_it_is_sent_and_stopping_does_not_w
         client.http.sock.settimeout(0)
         with pytest.raises(BlockingIOError):
             client.http.sock.recv(1)
-        client.http.sock.settimeout(10)
+        client.http.sock.settimeout(PATIENCE_SECONDS)
         sandbox.__exit__(None, None, None)
         assert client.http.sock.recv(1) == b""
 
@@ -267,7 +267,7 @@ def test_close_hangs_up_after_the_request_without_an_answer(sandbox: Sandbox, cl
 
 def test_drip_sends_the_answer_byte_by_byte(sandbox: Sandbox) -> None:
     sandbox.misbehave(drip=0.001)
-    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
         body = form()
         head = f"POST /watch/event HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
         wire.sendall(head.encode() + b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" + body)
@@ -287,7 +287,7 @@ def test_stopping_cuts_an_answer_that_drips() -> None:
 
 def is_refused(sandbox: Sandbox) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", sandbox.port), timeout=10).close()
+        socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -452,7 +452,10 @@ def test_an_address_that_cannot_be_had_is_reported_too(host: str, port: int) -> 
 
 def test_it_listens_on_ipv6_where_there_is_one() -> None:
     try:
-        with Sandbox(host="::1") as sandbox, closing(socket.create_connection(("::1", sandbox.port), timeout=10)):
+        with (
+            Sandbox(host="::1") as sandbox,
+            closing(socket.create_connection(("::1", sandbox.port), timeout=PATIENCE_SECONDS)),
+        ):
             assert sandbox.url == f"http://[::1]:{sandbox.port}/watch/event"
     except CannotListen:
         pytest.skip("this machine has no IPv6 loopback")

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.console.sandbox import Sandbox
 from insend_relay.console.sandbox_misbehaviour import Misbehaviour
@@ -32,7 +33,8 @@ def test_a_request_works_as_shown(line: str) -> None:
         method = given.pop("--request", "POST")
         assert not given
         url = address.replace("127.0.0.1:8080", f"127.0.0.1:{sandbox.port}")
-        with urllib.request.urlopen(urllib.request.Request(url, body, method=method), timeout=60) as answer:  # noqa: S310
+        request = urllib.request.Request(url, body, method=method)  # noqa: S310 - our own sandbox
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 - as above
             assert answer.read() == b"OK\n"
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.console.sandbox import CannotListen, Sandbox, serve
 
@@ -51,11 +52,11 @@ def test_it_says_where_it_listens_and_runs_until_a_signal(stop: signal.Signals) 
         assert process.stdout is not None
         port = urlsplit(process.stdout.readline()).port
         assert port
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as wire:
             wire.sendall(b"POST /watch/event?app_key=1 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert wire.recv(100).startswith(b"HTTP/1.1 400 ")
             process.send_signal(stop)
-            said, complaints = process.communicate(timeout=60)
+            said, complaints = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, said, complaints) == (0, " 400\nended\n", "")
     assert not is_listening(port)
 

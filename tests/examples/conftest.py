@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from shops import REPOSITORY, SHOPS, Shop
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture(scope="session", params=SHOPS)
@@ -26,7 +26,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with output.open("wb") as log:
         run = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
     try:
-        wait_until(lambda: "Ctrl-C ends it" in output.read_text() or run.poll() is not None, 120)
+        wait_until(lambda: "Ctrl-C ends it" in output.read_text() or run.poll() is not None)
         assert run.poll() is None, output.read_text()
         said = output.read_text()
         yield Shop(
@@ -38,7 +38,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         )
     finally:
         run.terminate()
-        code = run.wait(60)
+        code = run.wait(PATIENCE_SECONDS)
     assert code == 0, output.read_text()
     assert "Traceback" not in output.read_text()
 

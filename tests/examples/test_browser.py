@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from shops import Shop
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = [  # nothing but the page: no updates, no sync, no look-ups elsewhere
@@ -19,7 +19,7 @@ QUIET = [  # nothing but the page: no updates, no sync, no look-ups elsewhere
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE_MS = 60_000.0
+PATIENCE_MS = 1_000 * PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,6 @@ def test_a_person_buys_in_the_shop_and_the_tracker_hears_of_each_step(chromium: 
     looked = ["link", "view_product", "update_cart"]
     as_guest = [*looked, *looked, "link"]  # the last one after the logout
     as_customer = ["update_info", "purchase", "order_update"]
-    wait_until(lambda: len(of_this_visit()) >= len(as_guest + as_customer), 60)
+    wait_until(lambda: len(of_this_visit()) >= len(as_guest + as_customer))
     assert [kind for kind in of_this_visit() if kind not in as_customer] == as_guest
     assert [kind for kind in of_this_visit() if kind in as_customer] == as_customer

@@ -39,7 +39,7 @@ def settled(shop: Shop) -> Status:
     """The books once nothing waits."""
     with connect(shop.redis_url) as client:
         outbox = Outbox(client)
-        wait_until(lambda: read_status(outbox).waiting == 0, 60)
+        wait_until(lambda: read_status(outbox).waiting == 0)
         return read_status(outbox)
 
 

@@ -183,13 +183,14 @@ def test_and_a_flush_does_not_go_further_than_redis_remembers(
 def test_what_is_on_this_disk_leaves_it_when_it_is_on_redis_s(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.outbox.flush.FSYNC_MS", 1)
     invalid = InvalidEntry("shop", record.new_id(), ALICE, "link", b"{}", "url: missing")
     keep(spool, event(), event(), invalid, synced=True)
     with EmbeddedRedis(tmp_path / "valkey", server="valkey", config={"appendfsync": "no"}) as server:
         outbox = Outbox(connect(server.url))
-        with pytest.raises(OutboxUnreachable, match="stay here too: Redis does not sync its file in time"):
-            flush(spool, outbox)  # whatever its own durability is
+        with monkeypatch.context() as patch:
+            patch.setattr("insend_relay.outbox.flush.FSYNC_MS", 1)
+            with pytest.raises(OutboxUnreachable, match="stay here too: Redis does not sync its file in time"):
+                flush(spool, outbox)  # whatever its own durability is
         assert (ledger(outbox, "accepted"), spool.look().events) == ([3], 3)
         outbox.read("CONFIG", "SET", "appendfsync", "always")
         assert flush(spool, outbox) == 3

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from lanes import ALICE, BOB, GUEST
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
 from insend_relay.outbox.entry import Entry, InvalidEntry
@@ -23,7 +24,6 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Spool
 
-PATIENCE_SECONDS = 60.0
 MEGABYTE = 1_000_000
 
 
@@ -121,7 +121,9 @@ def elsewhere(path: Path) -> Callable[[str], str]:
 
     def run(lines: str) -> str:
         command = [sys.executable, "-c", _BEGIN + lines, str(path)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        ).stdout.strip()
 
     return run
 
@@ -187,7 +189,7 @@ def test_a_fork_in_the_middle_of_writes_leaves_both_sides_able(spool: Spool) -> 
         for _ in range(10):
             child = os.fork()
             if not child:  # pragma: no cover - coverage does not follow
-                signal.alarm(30)
+                signal.alarm(int(PATIENCE_SECONDS))
                 keep(spool, event(BOB))
                 os._exit(0 if spool.holds([str(BOB)]) else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

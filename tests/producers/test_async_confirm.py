@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 from async_words import eventually
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox.durability import Asking
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.producers.async_confirm import Confirming
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = PATIENCE_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def a_slow_machine_is_not_a_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that stands still for a moment asks all the same."""
+    monkeypatch.setattr("insend_relay.producers.async_confirm.BUSY_SECONDS", LONG_SECONDS)
 
 
 class Connection:

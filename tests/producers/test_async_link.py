@@ -16,7 +16,7 @@ import pytest
 import redis
 from async_words import accepted_again, eventually, refused_call
 from broken_redis import APPENDED, DUPLICATE, NOT_OURS, Answer, broken_redis, drip, handshake_then, says, silent
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
@@ -101,7 +101,7 @@ def test_a_silent_redis_is_named_as_the_reason_when_connecting_was_given_up(monk
 def test_a_redis_that_takes_the_event_and_does_not_answer_holds_no_call_up(broken: Answer) -> None:
     async def main(url: str) -> None:
         async with AsyncInSend(**PATIENT, redis_url=url) as insend:
-            await connected(insend, then_seconds=0.25)
+            await connected(insend, then_seconds=2.0)
             error = await refused_call(insend)
             assert error.unknown
             assert "idempotency_key" in str(error)
@@ -196,8 +196,8 @@ def test_events_of_a_frozen_redis_are_safe_to_send_again_under_their_keys(own_re
 
     async def main() -> None:
         async with AsyncInSend(**PATIENT, redis_url=own_redis.url) as insend:
-            await connected(insend, then_seconds=1.0)
-            await asyncio.gather(*(insend.link(visitor_uid=number) for number in range(20)))  # opens several
+            await asyncio.gather(*(insend.link(visitor_uid=number) for number in range(20)))
+            insend._link._timeout = 2.0
             own_redis_is(signal.SIGSTOP)
             try:
                 refused = await asyncio.gather(*(refused_call(insend, idempotency_key=key) for key in keys))
@@ -224,7 +224,7 @@ def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
 
     async def main() -> None:
         async with AsyncInSend(**PATIENT, redis_url=own_redis.url) as insend:
-            await connected(insend, then_seconds=1.0)
+            await connected(insend, then_seconds=2.0)
             os.kill(own_redis.pid, signal.SIGSTOP)
             try:
                 assert (await refused_call(insend)).unknown
@@ -488,7 +488,7 @@ def test_an_answer_that_is_late_is_nobodys_and_those_behind_it_have_their_own_de
     def late(connection: Any) -> None:
         served.append(connection)
         if len(served) == 1:
-            go_on.wait(60)
+            go_on.wait(PATIENCE_SECONDS)
             connection.sendall(APPENDED + DUPLICATE)
         else:
             connection.sendall(APPENDED)
@@ -498,10 +498,10 @@ def test_an_answer_that_is_late_is_nobodys_and_those_behind_it_have_their_own_de
         async with AsyncInSend(**PATIENT, redis_url=url) as insend:
             await insend.connect()
             wire = wire_of(insend)
-            insend._link._timeout = 0.1
+            insend._link._timeout = 2.0
             hasty = asyncio.create_task(refused_call(insend))
             await asyncio.sleep(0)
-            insend._link._timeout = 60.0
+            insend._link._timeout = PATIENCE_SECONDS
             patient = asyncio.create_task(insend.link(visitor_uid="43", idempotency_key="k"))
             assert (await hasty).unknown
             await eventually(lambda: link_of(insend)._wire)  # no call waits long for it after a late answer

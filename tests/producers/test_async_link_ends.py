@@ -20,7 +20,7 @@ import pytest
 import redis
 from async_words import GIVE_UP_SECONDS, accepted_again, eventually, refused_call
 from broken_redis import APPENDED, DUPLICATE, Answer, broken_redis, handshake_then, silent
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.record import Record
 from insend_relay.producers import AsyncInSend, NotAccepted
@@ -275,7 +275,7 @@ print(len(insend._link._loops))
 
 def test_a_loop_that_is_closed_without_a_word_costs_no_complaint(redis_url: str, namespace: str, kept: Kept) -> None:
     command = [sys.executable, "-c", CLOSED_WITHOUT_A_WORD, redis_url, namespace]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert (done.stdout.strip(), done.stderr) == ("1", "")  # the next loop's call forgets it
     assert len(kept("v/42")) == 3
 

@@ -27,6 +27,13 @@ from insend_relay.producers import AsyncInSend, InSend, NotAccepted, Receipt
 
 Send = Callable[..., Receipt]
 LONG_MS = 60_000  # a slow machine must not decide whether an event is confirmed
+SHORT_MS = 4_000  # where no confirmation comes: it is waited out, and a slow machine appends within it
+
+
+@pytest.fixture(autouse=True)
+def a_slow_machine_is_not_a_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that stands still for a moment asks all the same."""
+    monkeypatch.setattr("insend_relay.producers.async_confirm.BUSY_SECONDS", LONG_MS / 1000)
 
 
 class Calls:
@@ -115,7 +122,7 @@ def test_where_the_file_is_never_synced_an_event_is_kept_and_not_confirmed(
     calls: Calls, start: Callable[..., EmbeddedRedis], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start(appendfsync="no")
-    send = calls.producer(server, "fsync", enqueue_timeout_ms=500)
+    send = calls.producer(server, "fsync", enqueue_timeout_ms=SHORT_MS)
     first = send()
     asked = times(server, "waitaof")
     second = send()
@@ -129,7 +136,7 @@ def test_when_the_file_is_synced_again_events_are_confirmed_again(
     calls: Calls, start: Callable[..., EmbeddedRedis], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start(appendfsync="no")
-    send = calls.producer(server, "fsync", enqueue_timeout_ms=500)
+    send = calls.producer(server, "fsync", enqueue_timeout_ms=SHORT_MS)
     assert not send().confirmed
     told(server, "CONFIG", "SET", "appendfsync", "always")
     wait_until(lambda: send().confirmed)
@@ -202,7 +209,7 @@ def test_without_a_replica_events_are_kept_and_not_confirmed_until_there_is_one(
     calls: Calls, start: Callable[..., EmbeddedRedis]
 ) -> None:
     primary = start("redis")
-    send = calls.producer(primary, "replicated", enqueue_timeout_ms=500)
+    send = calls.producer(primary, "replicated", enqueue_timeout_ms=SHORT_MS)
     assert not send().confirmed
     start("redis", of=primary)
     wait_until(lambda: send().confirmed)
@@ -214,7 +221,7 @@ def test_a_redis_that_its_replicas_have_left_takes_nothing_where_it_is_told_so(
     kind: str, calls: Calls, start: Callable[..., EmbeddedRedis], tmp_path: Path
 ) -> None:
     server = start(kind, min_replicas_to_write="1")
-    send = calls.producer(server, "replicated", enqueue_timeout_ms=500)
+    send = calls.producer(server, "replicated", enqueue_timeout_ms=SHORT_MS)
     with pytest.raises(NotAccepted, match="too few replicas") as raised:
         send()
     assert not raised.value.unknown
@@ -236,7 +243,7 @@ def test_a_duplicate_is_confirmed_only_with_the_first_one(
     os.kill(replica.pid, signal.SIGSTOP)
     try:
         receipts = [
-            calls.producer(primary, "replicated", enqueue_timeout_ms=500)(idempotency_key="once") for _ in range(2)
+            calls.producer(primary, "replicated", enqueue_timeout_ms=SHORT_MS)(idempotency_key="once") for _ in range(2)
         ]
     finally:
         os.kill(replica.pid, signal.SIGCONT)
@@ -279,7 +286,7 @@ def test_a_connection_on_which_no_answer_came_is_used_no_more(calls: Calls) -> N
             later.append(data)
 
     with broken_redis(handshake_then(append_then_nothing)) as url:
-        send = calls.producer(url, "replicated", enqueue_timeout_ms=300)
+        send = calls.producer(url, "replicated", enqueue_timeout_ms=SHORT_MS)
         assert not send().confirmed
         wait_until(lambda: came_in(send))
     assert b"EVAL" not in b"".join(later)
@@ -332,10 +339,7 @@ def test_after_scripts_are_flushed_an_event_is_confirmed(calls: Calls, start: Ca
     assert accepted(server) == 2
 
 
-def test_a_burst_in_an_event_loop_asks_once_for_many(
-    start: Callable[..., EmbeddedRedis], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("insend_relay.producers.async_confirm.BUSY_SECONDS", LONG_MS / 1000)  # a slow machine's burst
+def test_a_burst_in_an_event_loop_asks_once_for_many(start: Callable[..., EmbeddedRedis]) -> None:
     primary = start("redis")
     replica = start("redis", of=primary)
 

@@ -16,7 +16,7 @@ import pytest
 from command_line import letter
 from django.core.management import CommandError, ManagementUtility, call_command, get_commands
 from django.test import override_settings
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.store import Outbox
 
@@ -57,7 +57,9 @@ def manage(project: Path) -> Manage:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "manage.py", *arguments]
-        return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, cwd=project, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
 
     return run
 
@@ -163,9 +165,9 @@ def interrupted(project: Path, log: Path, *arguments: str, when: Callable[[], bo
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "manage.py", *arguments], cwd=project, stdout=output, stderr=output)
     try:
-        wait_until(lambda: when() or process.poll() is not None, 120)
+        wait_until(lambda: when() or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        return process.wait(120)
+        return process.wait(PATIENCE_SECONDS)
     finally:
         process.kill()
         process.wait()

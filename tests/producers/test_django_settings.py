@@ -12,6 +12,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.test import override_settings
 from django_site import MIDDLEWARE
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.producers import NotAccepted
@@ -114,7 +115,7 @@ def test_threads_that_come_first_together_get_the_same_one() -> None:
     start = threading.Barrier(8)
 
     def ask(made: AtFirstUse[InSend]) -> InSend:
-        start.wait(60)
+        start.wait(PATIENCE_SECONDS)
         return made()
 
     with override_settings(INSEND=ACCOUNT), ThreadPoolExecutor(8) as threads:
@@ -135,7 +136,11 @@ print(sorted(name for name in sys.modules if name in heavy or name.startswith(ro
 
 def test_importing_it_needs_no_settings_and_loads_nothing_heavy() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOADED], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", LOADED],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.stdout.split() == ["[]", "1"]
 

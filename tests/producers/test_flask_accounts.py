@@ -13,6 +13,7 @@ import pytest
 from asgi_server import Browser
 from flask import Flask
 from flask_account import account
+from waiting import PATIENCE_SECONDS
 from wsgi_server import serving
 
 from insend_relay.outbox.errors import NotAccepted, SettingsError
@@ -180,5 +181,7 @@ def test_importing_the_binding_loads_no_console_no_worker_and_no_flask_login() -
         "rooms = ('insend_relay.worker', 'insend_relay.console', 'celery', 'requests', 'rich', 'flask_login'); "
         "print([name for name in sys.modules if name.startswith(rooms)])"
     )
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.stdout.strip() == "[]"

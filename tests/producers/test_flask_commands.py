@@ -15,7 +15,7 @@ from click.testing import Result
 from command_line import a_worker, letter, settle
 from flask import Flask
 from flask_account import account
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox import Sandbox
 from insend_relay.outbox.store import Outbox
@@ -69,7 +69,9 @@ def command(*arguments: str) -> list[str]:
 
 def flask(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``flask insend`` as a process of its own."""
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 def test_status_is_that_of_the_applications_relay(config: dict[str, Any], outbox: Outbox) -> None:
@@ -135,7 +137,7 @@ def test_the_flask_command_runs_it(folder: Path, outbox: Outbox) -> None:
 
 def test_the_flask_command_lists_it(folder: Path) -> None:
     listing = [sys.executable, "-m", "flask", "--app", "shop", "--help"]
-    done = subprocess.run(listing, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(listing, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert "Insend Relay: status, replay, audit and more." in done.stdout
 
 
@@ -150,7 +152,7 @@ def test_a_worker_becomes_the_process_and_has_the_applications_settings(
             try:
                 wait_until(lambda: tracker.received or worker.poll() is not None)
                 worker.send_signal(signal.SIGTERM)
-                assert worker.wait(60) == 0, (folder / "log").read_text()
+                assert worker.wait(PATIENCE_SECONDS) == 0, (folder / "log").read_text()
             finally:
                 worker.kill()
         assert [event.visitor_uid for event in tracker.received] == ["42"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from flask_account import account
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox.record import Record
 from insend_relay.producers.testing import RecordedEvents
@@ -60,7 +61,7 @@ def test_the_commands_work(redis_url: str, namespace: str, tmp_path: Path) -> No
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}"

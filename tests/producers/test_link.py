@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 from broken_redis import NOT_OURS, Answer, broken_redis, drip, handshake_then, says, silent
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
@@ -27,7 +27,7 @@ from insend_relay.producers.link import MOST_CONNECTIONS, Link
 Kept = Callable[[str], list[Record]]
 ACCOUNT: dict[str, Any] = {"app_key": "test-app-key", "domain": "shop.example.com"}
 PATIENT: dict[str, Any] = {**ACCOUNT, "enqueue_timeout_ms": 10_000}  # where a slow machine must not decide
-FAR_BELOW_HANGING = 60.0  # seconds; a call has 0.25 or 1, and without a deadline these would take an hour or for ever
+FAR_BELOW_HANGING = 60.0  # seconds; a call has 0.25 or 2, and without a deadline these would take an hour or for ever
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up(monkeypatch: pyt
 def test_a_redis_that_takes_the_event_and_does_not_answer_holds_no_call_up(broken: Answer) -> None:
     with broken_redis(handshake_then(broken)) as url, InSend(**PATIENT, redis_url=url) as insend:
         connected(insend)
-        insend._link._timeout = 1.0
+        insend._link._timeout = 2.0
         error, seconds = refused_call(insend)
         assert seconds < FAR_BELOW_HANGING
         assert error.unknown
@@ -136,7 +136,7 @@ def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
     monkeypatch.setattr("insend_relay.producers.deadline.CONNECT_SECONDS", 3600.0)
     with InSend(**PATIENT, redis_url=own_redis.url) as insend:
         connected(insend)
-        insend._link._timeout = 1.0
+        insend._link._timeout = 2.0
         os.kill(own_redis.pid, signal.SIGSTOP)
         try:
             assert refused_call(insend)[0].unknown
@@ -170,7 +170,7 @@ def test_after_a_late_answer_another_connection_that_answers_ends_all_doubt(
 def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_redis: EmbeddedRedis) -> None:
     with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
         insend.link(visitor_uid="41")
-        insend._link._timeout = 1.0
+        insend._link._timeout = 2.0
         os.kill(own_redis.pid, signal.SIGSTOP)
         try:
             with pytest.raises(NotAccepted) as raised:
@@ -186,7 +186,7 @@ def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_red
 
 
 def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, namespace: str, kept: Kept) -> None:
-    at_once = threading.Barrier(2 * MOST_CONNECTIONS, timeout=60)
+    at_once = threading.Barrier(2 * MOST_CONNECTIONS, timeout=PATIENCE_SECONDS)
     with InSend(**PATIENT, redis_url=redis_url, namespace=namespace) as insend:
 
         def work(number: int) -> None:
@@ -206,14 +206,14 @@ def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, name
 
 
 def test_when_all_connections_are_busy_a_call_waits_for_one_of_them(redis_url: str) -> None:
-    link = Link(redis_url, timeout_seconds=0.25)
+    link = Link(redis_url, timeout_seconds=2)
     try:
-        busy = [link._take(time.monotonic() + 10) for _ in range(MOST_CONNECTIONS)]
+        busy = [link._take(time.monotonic() + 60) for _ in range(MOST_CONNECTIONS)]
         link.start_call()
         with pytest.raises(OutboxUnreachable, match="busy"):
             link.execute_command("PING")
         link._give_back(busy.pop())
-        link._call.deadline = time.monotonic() + 10
+        link._call.deadline = time.monotonic() + 60
         assert link.execute_command("PING") == b"PONG"
         for connection in busy:
             link._give_back(connection)
@@ -226,7 +226,7 @@ def test_a_forked_child_has_a_link_of_its_own(insend: InSend, kept: Kept) -> Non
     parent_connection = insend._link._idle[0]
     child = os.fork()
     if not child:
-        signal.alarm(60)
+        signal.alarm(int(PATIENCE_SECONDS))
         try:
             insend.link(key_page_id="child", visitor_uid="42")
             fresh = parent_connection not in insend._link._idle

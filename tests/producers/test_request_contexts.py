@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox.record import Record
 from insend_relay.producers import AsyncInSend, InSend
@@ -36,7 +37,7 @@ def nothing_is_mixed(kept: Kept, events: int) -> None:
 
 
 def test_each_thread_serves_its_own_request(insend: InSend, kept: Kept) -> None:
-    together = threading.Barrier(len(VISITORS), timeout=60)
+    together = threading.Barrier(len(VISITORS), timeout=PATIENCE_SECONDS)
 
     def serve(name: str) -> None:
         with serving(request_of(insend, name)):
@@ -140,7 +141,6 @@ with InSend(app_key="test-app-key", domain="shop.example.com", redis_url=sys.arg
 
 
 def test_each_greenlet_serves_its_own_request(redis_url: str, namespace: str, kept: Kept) -> None:
-    pytest.importorskip("gevent")
     command = [sys.executable, "-c", GREENLETS, redis_url, namespace, *VISITORS]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=PATIENCE_SECONDS)
     nothing_is_mixed(kept, 5)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers import AsyncInSend, InSend, InvalidEvent
@@ -140,7 +141,7 @@ def test_the_guest_is_told_of_once_as_in_redis() -> None:
 
 
 def test_of_two_threads_with_the_same_key_one_is_the_duplicate() -> None:
-    together = threading.Barrier(8, timeout=60)
+    together = threading.Barrier(8, timeout=PATIENCE_SECONDS)
     places: list[str] = []
 
     def submit() -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE_SECONDS
+
 SHOP = """
 from insend_relay.producers import InSend
 
@@ -26,7 +28,7 @@ def test_it(insend_events):
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def project(folder: Path, line: str) -> None:
@@ -55,5 +57,7 @@ def test_the_fixture_explains_itself(tmp_path: Path) -> None:
 
 def test_a_test_run_that_sends_nothing_does_not_load_the_recorder() -> None:
     script = "import sys, insend_relay.producers.pytest_plugin; print('insend_relay.producers.testing' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.stdout.strip() == "False"

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from waiting import PATIENCE_SECONDS
+
 from insend_relay.outbox.record import Record
 from insend_relay.producers import InSend
 from insend_relay.producers.visitor import Visitor
@@ -77,7 +79,7 @@ def test_two_insends_do_not_share_their_visitors(insend: InSend) -> None:
 
 
 def test_each_thread_has_its_own(insend: InSend, kept: Kept) -> None:
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def work(number: int) -> None:
         with insend.visitor(visitor_uid=number):
@@ -128,7 +130,7 @@ with InSend(app_key="test-app-key", domain="shop.example.com", redis_url=sys.arg
 
 
 def test_each_greenlet_has_its_own(redis_url: str, namespace: str, kept: Kept) -> None:
-    subprocess.run([sys.executable, "-c", GREENLETS, redis_url, namespace], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", GREENLETS, redis_url, namespace], check=True, timeout=PATIENCE_SECONDS)
     for number in range(60):
         found = [json.loads(record.payload) for record in kept(f"v/{number}")]
         assert [event["properties"]["key_page_id"] for event in found] == [0, 1, 2, 3, 4]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import signal
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -178,7 +180,7 @@ def test_two_hundred_visitors_with_random_failures_get_every_event_once_and_in_o
         status = chance.choice([400, 408, 429, 500, 503])
         sandbox.misbehave(status=status, visitor_uid=str(visitor), times=chance.randrange(1, 4))
     with delivering(rejected_attempts=50, unreachable_attempts=50, server_error_attempts=50):
-        books = drained(outbox, 120)
+        books = drained(outbox)
     arrived: dict[str, list[int]] = defaultdict(list)
     for event in sandbox.received:
         arrived[event.visitor_uid].append(event.properties["number"])
@@ -244,7 +246,7 @@ def test_a_poisoned_visitor_and_a_poisoned_event_type_never_stop_the_others(
     for visitor in range(20):
         append(str(visitor), 99, type="link", key_page_id=1)
     with delivering():
-        books = drained(outbox, 60)
+        books = drained(outbox)
     good = [event for event in sandbox.received if event.visitor_uid != "poison"]
     assert all(numbers(good, str(visitor)) == list(range(10)) for visitor in range(20))
     assert (books["delivered"], books["dead"]) == (200, 30)
@@ -256,7 +258,7 @@ def test_an_app_with_a_dead_tracker_does_not_hold_back_another(
     for visitor in range(10):
         append(f"down-{visitor}", app="app2")
         sandbox.misbehave(status=503, visitor_uid=f"down-{visitor}")
-    with delivering(outage_first_seconds=60, outage_max_seconds=60):
+    with delivering(outage_first_seconds=600, outage_max_seconds=600):
         wait_until(lambda: paused(outbox, "app2"))
         append("1", 1)
         wait_until(lambda: numbers(sandbox.received, "1") == [1])
@@ -413,7 +415,7 @@ def test_what_waits_for_a_permit_is_given_back_when_the_guard_pauses_its_app(
         for uid in range(12):
             append(str(uid), number)
     with delivering(
-        concurrency=4, outage_unreachable=1, outage_first_seconds=60, outage_max_seconds=60, post_timeout_seconds=1
+        concurrency=4, outage_unreachable=1, outage_first_seconds=600, outage_max_seconds=600, post_timeout_seconds=5
     ):
         wait_until(lambda: len(sandbox.requests) > 40)
         sandbox.misbehave(status=502, delay=3600)
@@ -486,18 +488,24 @@ def test_a_delivery_whose_caller_is_called_away_goes_on_and_no_second_one_begins
     outbox: Outbox, settings: Settings, sandbox: Sandbox, append: Append
 ) -> None:
     append("42")
-    sandbox.misbehave(delay=60)
-    delivery = Delivery(outbox, settings, Stop(0))
+    sandbox.misbehave(delay=3_600)
+    delivery = Delivery(outbox, replace(settings, post_timeout_seconds=1_000, lease_seconds=1_100), Stop(0))
 
     def call_away(*_: object) -> None:
         raise InterruptedError
 
+    def call_away_in_mid_post() -> None:
+        wait_until(lambda: sandbox.requests)
+        os.kill(os.getpid(), signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, call_away)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    calling = threading.Thread(target=call_away_in_mid_post)
+    calling.start()
     try:
         with pytest.raises(InterruptedError):
-            delivery.run()
+            delivery.run(slice_seconds=1_000)
     finally:
+        calling.join()
         signal.signal(signal.SIGALRM, before)
     assert delivery.running
     assert not delivery.run()

@@ -14,7 +14,7 @@ import redis
 from command_line import CommandLine
 from delivering import APP, WorkerProcess
 from tls_redis import behind_tls
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.console.sandbox import Sandbox
@@ -63,7 +63,7 @@ def test_events_go_all_the_way_by_tls_as_a_user_of_our_own(
     assert insend_command("audit").exit_code == 0
     assert "as the user relay" in insend_command("doctor").stdout
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(60) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
     assert PASSWORD not in worker.log.read_text()
 
 

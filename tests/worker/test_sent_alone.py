@@ -14,7 +14,7 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
-POST_SECONDS = 0.2
+POST_SECONDS = 0.2  # what the tracker takes for each; a slow machine only makes it more
 DEADLY = Lane(APP, "v", "deadly")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import redis
 from delivering import APP, Append, WorkerProcess, drained, ledger, payload
 from lanes import come_due
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.console.sandbox import Received, Sandbox
@@ -66,7 +67,7 @@ def test_a_worker_told_to_stop_under_load_loses_nothing_and_posts_nothing_twice(
     worker = start_worker(pool=pool)
     wait_until(lambda: len(sandbox.requests) > 50)
     worker.signal(signal.SIGTERM, group=group)
-    assert worker.process.wait(timeout=60) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
     books = ledger(outbox)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
     assert max(posted.values()) == 1
@@ -78,37 +79,47 @@ def test_a_worker_told_to_stop_under_load_loses_nothing_and_posts_nothing_twice(
 def test_a_call_that_does_not_end_is_cut_at_shutdown_and_marked(
     append: Append, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox
 ) -> None:
-    sandbox.misbehave(delay=30)
+    sandbox.misbehave(delay=3_600)
     append("1", 1)
     worker = start_worker(stop_seconds=4)
     wait_until(lambda: len(sandbox.requests) == 1)
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(timeout=60) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
     assert outbox.read("HLEN", outbox.keys.lease) == 0
     assert (ledger(outbox)["waiting"], ledger(outbox)["duplicates_possible"]) == (1, 1)
 
 
 def test_a_worker_that_is_killed_under_load_loses_nothing_and_its_duplicates_were_marked_before(
-    append: Append, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox
+    append: Append, start_worker: StartWorker, outbox: Outbox
 ) -> None:
     ids = {(str(visitor), number): append(str(visitor), number) for number in range(20) for visitor in range(100)}
-    in_flight: set[bytes] = set()
-    for _ in range(3):
-        before = len(sandbox.requests)
-        worker = start_worker(post_timeout_seconds=0.5, lease_seconds=5.5)
-        wait_until(partial(more_than, sandbox, before + 200))
-        worker.signal(signal.SIGKILL, group=True)
-        worker.process.wait()
-        in_flight |= set(outbox.read("HVALS", outbox.keys.lease))  # fence, event and worker: each lease is another
-    start_worker(post_timeout_seconds=0.5, lease_seconds=5.5)
-    books = drained(outbox, 60)
-    posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.received)
-    marked = {event_id.hex() for event_id in outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1)}
-    assert set(posted) == set(ids)
-    doubled = {ids[event] for event, times in posted.items() if times > 1}
-    assert doubled <= marked
-    assert doubled <= {lease[8:24].hex() for lease in in_flight}
-    assert in_order(sandbox.received)
+    posted: Counter[tuple[str, int]] = Counter()
+    unmarked: list[str] = []
+    counting = threading.Lock()
+
+    def witness(request: Received) -> None:
+        """Called before the tracker answers: an event that is posted again has its mark by now."""
+        event = request.visitor_uid, request.properties["number"]
+        with counting:
+            posted[event] += 1
+            again = posted[event] > 1
+        if again and outbox.read("ZSCORE", outbox.keys.doubtful, bytes.fromhex(ids[event])) is None:
+            unmarked.append(ids[event])
+
+    with Sandbox(on_event=witness) as sandbox:
+        for _ in range(3):
+            before = len(sandbox.requests)
+            worker = start_worker(tracker_url=sandbox.url)
+            wait_until(partial(more_than, sandbox, before + 200))
+            worker.signal(signal.SIGKILL, group=True)
+            worker.process.wait()
+            for lane in outbox.read("HKEYS", outbox.keys.lease):
+                come_due(outbox, Lane.parse(lane.decode()))  # as if the killed worker's leases had run out
+        start_worker(tracker_url=sandbox.url)
+        books = drained(outbox)
+        assert set(posted) == set(ids)
+        assert in_order(sandbox.received)
+    assert unmarked == []
     assert (books["accepted"], books["delivered"], books.get("dead", 0)) == (2000, 2000, 0)
 
 
@@ -174,7 +185,7 @@ def test_a_full_redis_refuses_producers_clearly_and_a_worker_drains_it(
         outbox = Outbox(client)
         accepted = fill(outbox)
         start_worker(redis_url=server.url, namespace="insend")
-        books = drained(outbox, 60)
+        books = drained(outbox)
         assert accepted > 500
         assert (books["accepted"], books["delivered"]) == (accepted, accepted)
         assert in_order(sandbox.received)
@@ -220,7 +231,7 @@ def test_a_replay_goes_on_although_its_worker_was_killed_with_its_message(
     append: Append, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox
 ) -> None:
     append("ok")
-    worker = start_worker(rejected_attempts=1, replay_per_second=10)
+    worker = start_worker(rejected_attempts=1, replay_per_second=1)
     drained(outbox)
     sandbox.misbehave(status=400, visitor_uid="1")
     for number in range(30):
@@ -229,13 +240,13 @@ def test_a_replay_goes_on_although_its_worker_was_killed_with_its_message(
     sandbox.behave()
     run = Replay.start(outbox, Filter())
     run.hand_over()
-    wait_until(lambda: run.progress().replayed > 2)
+    wait_until(lambda: run.progress().replayed > 0)
     worker.signal(signal.SIGKILL, group=True)
     worker.process.wait()
+    assert run.progress().replayed < 30
     outbox.read("DEL", f"{outbox.keys.namespace}:celery:insend")  # with whatever Celery still had of it
     come_due(outbox, Lane(APP, "v", "1"))  # as if the lease of the killed one had run out
     start_worker(rejected_attempts=1, replay_per_second=1000)
-    assert run.progress().replayed < 30
     wait_until(lambda: outbox.read("ZCARD", outbox.keys.replays) == 1)
     outbox.read("ZADD", outbox.keys.replays, "XX", 1, run.id)  # as if a minute had passed
     wait_until(lambda: run.progress().delivered == 30)
@@ -267,7 +278,7 @@ def test_a_worker_leaves_a_redis_alone_that_a_newer_release_has_laid_out(
     append("1")
     outbox.read("SET", outbox.keys.layout, 2)
     worker = start_worker()
-    worker.process.wait(timeout=60)
+    worker.process.wait(PATIENCE_SECONDS)
     outbox.read("DEL", outbox.keys.layout)
     assert "layout 2" in worker.log.read_text()
     assert sandbox.requests == []
@@ -284,7 +295,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(
     with server, connect(url) as client:
         outbox = Outbox(client)
         outbox.append(Lane(APP, "v", "1"), new_id(), payload("1", 1))
-        drained(outbox, 60)
+        drained(outbox)
         worker.signal(signal.SIGTERM, group=False)
         worker.process.wait()
     assert len(sandbox.received) == 1
@@ -299,7 +310,7 @@ def test_a_unix_socket_will_do(tmp_path: Path, start_worker: StartWorker, sandbo
         outbox.append(Lane(APP, "v", "1"), new_id(), payload("1", 1))
         drained(outbox)
         worker.signal(signal.SIGTERM, group=False)
-        assert worker.process.wait(60) == 0
+        assert worker.process.wait(PATIENCE_SECONDS) == 0
         assert set(client.info("keyspace")) == {"db2"}
     assert len(sandbox.received) == 1
 
@@ -315,7 +326,7 @@ def test_a_worker_moves_on_what_a_producer_of_its_machine_has_left_in_the_spool(
     assert [event.properties["number"] for event in sandbox.received] == list(range(20))
     assert not spool.may_hold()
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(60) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_redis_restarting_under_load_loses_nothing_and_keeps_the_order(
@@ -326,18 +337,18 @@ def test_redis_restarting_under_load_loses_nothing_and_keeps_the_order(
         for number in range(20):
             for visitor in range(50):
                 outbox.append(Lane(APP, "v", str(visitor)), new_id(), payload(str(visitor), number))
-        worker = start_worker(redis_url=server.url, namespace="insend", post_timeout_seconds=0.5, lease_seconds=5.5)
+        worker = start_worker(redis_url=server.url, namespace="insend", post_timeout_seconds=5, lease_seconds=10)
         wait_until(partial(more_than, sandbox, 200))
         server.kill()
         server.start()
-        books = drained(outbox, 60)
+        books = drained(outbox)
         marked = {event_id.hex() for event_id in client.zrange(outbox.keys.doubtful, 0, -1)}
         worker.signal(signal.SIGTERM, group=False)
         worker.process.wait()
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.received)
     assert (len(posted), books["delivered"]) == (1000, 1000)
     assert in_order(sandbox.received)
-    assert sum(times - 1 for times in posted.values()) <= len(marked)
+    assert sum(times > 1 for times in posted.values()) <= len(marked)
 
 
 def test_work_that_lay_there_for_hours_is_no_sign_of_a_hung_worker(
@@ -360,7 +371,7 @@ def test_a_replay_and_live_traffic_share_a_pool_of_one(
     append: Append, start_worker: StartWorker, outbox: Outbox, sandbox: Sandbox, settings: Settings
 ) -> None:
     append("ok")
-    start_worker(processes=1, rejected_attempts=1, replay_per_second=5)
+    start_worker(processes=1, rejected_attempts=1, server_error_attempts=1_000_000)
     drained(outbox)
     for visitor in range(10):
         sandbox.misbehave(status=400, visitor_uid=str(visitor))
@@ -368,13 +379,15 @@ def test_a_replay_and_live_traffic_share_a_pool_of_one(
             append(str(visitor), number)
     drained(outbox)
     sandbox.behave()
+    sandbox.misbehave(status=500, visitor_uid="9")  # so long the replay does not end, however quick the machine is
     run = Replay.start(outbox, Filter())
     make_app(settings).send_task("worker.replay", args=[run.id])
     wait_until(lambda: run.progress().replayed > 0)
     append("live", 7)
     wait_until(lambda: [r for r in sandbox.received if r.visitor_uid == "live"])
     assert run.progress().delivered < 30
-    wait_until(lambda: run.progress().delivered == 30, 40)
+    sandbox.behave()
+    wait_until(lambda: run.progress().delivered == 30)
 
 
 def test_a_worker_that_is_told_to_stop_while_redis_hangs_ends_all_the_same(
@@ -390,7 +403,7 @@ def test_a_worker_that_is_told_to_stop_while_redis_hangs_ends_all_the_same(
         os.kill(server.pid, signal.SIGSTOP)
         try:
             worker.signal(signal.SIGTERM, group=False)
-            worker.process.wait(timeout=60)
+            worker.process.wait(PATIENCE_SECONDS)
         finally:
             os.kill(server.pid, signal.SIGCONT)
 
@@ -404,8 +417,9 @@ def test_a_pool_process_that_alone_is_told_to_stop_is_of_use_afterwards(
             append(str(visitor), number)
     worker = start_worker(processes=1)
     wait_until(partial(more_than, sandbox, 30))
-    os.kill(int(outbox.read("HVALS", outbox.keys.lease)[0][24:].partition(b"#")[0].rpartition(b":")[2]), signal.SIGTERM)
-    books = drained(outbox, 60)
+    lease = wait_until(lambda: outbox.read("HVALS", outbox.keys.lease))[0]
+    os.kill(int(lease[24:].partition(b"#")[0].rpartition(b":")[2]), signal.SIGTERM)
+    books = drained(outbox)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
     assert (len(posted), max(posted.values())) == (2000, 1)
     assert books.get("duplicates_possible", 0) == 0
