@@ -41,6 +41,7 @@ from insend_relay.producers import InSend
 SANDBOX_PORT, REDIS_PORT = 8080, 63790  # if they are free: what a second terminal was told stays true
 ARRIVE_SECONDS = 60.0
 STOP_SECONDS = 30.0
+PATIENCE_MS = 5_000  # no web page waits for the examples, and a slow machine has just started everything
 SHOP = {"INSEND_APP_KEY": "demo-key", "INSEND_DOMAIN": "shop.example.com"}
 SHOWN = ("INSEND_REDIS_URL", "INSEND_TRACKER_URL", "INSEND_APP_KEY", "INSEND_DOMAIN", "INSEND_SPOOL")
 
@@ -193,7 +194,8 @@ def send_examples(settings: Settings, arrivals: Arrivals | None, give_up: Callab
     """Send the ten examples as one guest's visit and show how each arrived; without ``arrivals`` nobody can tell."""
     table = Table("event", "accepted as", "arrived after")
     visit = {"guest_uid": "quickstart-guest", "url": "https://shop.example.com/", "title": "A shop"}
-    with InSend(settings=settings) as insend, insend.visitor(**visit):
+    timeout_ms = max(settings.enqueue_timeout_ms, PATIENCE_MS)
+    with InSend(settings=settings, enqueue_timeout_ms=timeout_ms) as insend, insend.visitor(**visit):
         for example in examples():
             sent_at = time.monotonic()
             receipt = insend("event", example["type"], example["properties"], example.get("visitor_info"))

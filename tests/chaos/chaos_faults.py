@@ -314,7 +314,7 @@ def _next_pool(run: Run, name: str) -> str:
 def _stops_in_time(run: Run, what: str, at: int) -> None:
     """It must leave by itself: POSTs get INSEND_STOP_SECONDS, and whatever else holds it up four seconds more."""
     run.workers.send(at, signal.SIGTERM)
-    if not run.workers.left(at, STOP_SECONDS + LAST_SECONDS + 2):
+    if not run.workers.left(at, (STOP_SECONDS + LAST_SECONDS + 2) * run.patience):
         run.wrong.append(f"a worker ({run.pool[at]}) does not leave when told to {what}")
     elif run.workers[at].returncode and not _killed_by_event(run, at):
         run.wrong.append(f"a worker ({run.pool[at]}) left with {run.workers[at].returncode} {what}")
@@ -359,7 +359,7 @@ def _pools_frozen_and_left(run: Run) -> bool:
 @fault("workers: pools that hang, and an app that is only paused")
 def _(run: Run) -> None:
     """A hung worker leaves by itself; one with nothing to claim stays, however long an operator's pause lasts."""
-    run.hung_seconds = HUNG_SECONDS
+    hung_seconds = run.hung_seconds = HUNG_SECONDS * run.patience
     for at in range(2):
         run.pools[at] = "prefork"
         run.workers.restart(at, signal.SIGTERM)
@@ -367,11 +367,11 @@ def _(run: Run) -> None:
         run.working(at)
     run.hung_seconds = None
     run.outbox.pause("chaos")
-    time.sleep(2 * HUNG_SECONDS + 1.5)
+    time.sleep(2 * hung_seconds + 1.5)
     run.wrong += [f"worker {at} leaves because its app is paused" for at in range(2) if "leaving" in run.log_of(at)]
     run.outbox.resume("chaos")
     time.sleep(0.2)
-    wait_for(lambda: _pools_frozen_and_left(run), 2 * HUNG_SECONDS + STOP_SECONDS + LAST_SECONDS + 6)
+    wait_for(lambda: _pools_frozen_and_left(run), (2 * HUNG_SECONDS + STOP_SECONDS + LAST_SECONDS + 6) * run.patience)
     for at in range(2):
         if run.workers[at].poll() is None:
             run.wrong.append(f"worker {at} did not notice that its pool hangs")

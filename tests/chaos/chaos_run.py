@@ -71,7 +71,6 @@ SETTINGS = {
     "INSEND_OUTAGE_MAX_SECONDS": 0.5,
     "INSEND_OUTAGE_CALM_SECONDS": 5,
     "INSEND_OUTAGE_REJECTED_SECONDS": 5,
-    "INSEND_STOP_SECONDS": STOP_SECONDS,
 }
 
 
@@ -108,6 +107,8 @@ class Run:
         durability: The producers' INSEND_DURABILITY.
         producers: How many processes.
         workers: How many.
+        patience: How many times as long as on an idle machine a worker may take to stop, and a pool to work, before
+            the run calls it wrong. Whether a promise of so many seconds is kept says a run with 1, on an idle machine.
     """
 
     def __init__(
@@ -119,8 +120,10 @@ class Run:
         durability: str = "memory",
         producers: int = 2,
         workers: int = 2,
+        patience: float = 1.0,
     ) -> None:
         self.durability = durability
+        self.patience = patience
         self.forgetting: Forgetting | None = self._unsynced if fsync == "everysec" else None
         self.folder = folder
         self.seed = seed
@@ -202,6 +205,7 @@ class Run:
 
     def _environ(self, proxy: Proxy, **more: str) -> dict[str, str]:
         ours = {name: str(value) for name, value in SETTINGS.items()}
+        ours["INSEND_STOP_SECONDS"] = str(STOP_SECONDS * self.patience)
         url = f"redis://127.0.0.1:{proxy.port}/0"
         return {**os.environ, **ours, "INSEND_REDIS_URL": url, **more}
 
@@ -263,7 +267,7 @@ class Run:
 
     def working(self, at: int) -> None:
         """Wait until a worker that was just started has its pool, and something to do."""
-        wait_for(lambda: " ready." in self.log_of(at))
+        wait_for(lambda: " ready." in self.log_of(at), 15 * self.patience)
         time.sleep(0.3)
 
     def log_of(self, at: int) -> str:

@@ -61,7 +61,9 @@ def test_the_page_speaks_of_every_command(insend: CommandLine) -> None:
 def test_the_worker_delivers_as_documented_and_ends_on_sigterm(insend: CommandLine, command: str, pool: str) -> None:
     with (
         Sandbox() as tracker,
-        insend.started(*shlex.split(command), INSEND_POOL=pool, INSEND_TRACKER_URL=tracker.url) as worker,
+        insend.started(
+            *shlex.split(command), INSEND_POOL=pool, INSEND_TRACKER_URL=tracker.url, INSEND_STOP_SECONDS="100"
+        ) as worker,
     ):
         insend("send", "custom", "--visitor-uid", "42", "--properties", '{"key": "a"}')
         wait_until(lambda: tracker.received or worker.poll() is not None)

@@ -94,9 +94,9 @@ def test_it_shows_the_ten_events_arrive_runs_on_and_leaves_only_data(
     run.send_signal(end)
     assert run.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in output(folder)
+    wait_until(lambda: not processes_below(folder))
     ports = [int(re.findall(r":(\d+)/", url)[0]) for url in (tracker, shown(folder, "INSEND_REDIS_URL"))]
     assert not any(map(listening, ports))
-    assert processes_below(folder) == []
     assert sorted(path.name for path in (folder / "var").iterdir()) == ["lock", "redis", "spool"]
 
 
@@ -151,7 +151,7 @@ def test_nothing_is_left_when_nobody_reads_its_output_any_more(folder: Path) -> 
     run.stdout.readline()
     run.stdout.close()
     run.wait(PATIENCE_SECONDS)
-    assert processes_below(folder) == []
+    wait_until(lambda: not processes_below(folder))
 
 
 def test_redis_does_not_outlive_a_killed_run(folder: Path, start: Start) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from shops import Shop
+from tools import needs
 from waiting import PATIENCE_SECONDS, wait_until
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = [  # nothing but the page: no updates, no sync, no look-ups elsewhere
     "--disable-background-networking",
     "--disable-component-update",
@@ -25,12 +24,7 @@ PATIENCE_MS = 1_000 * PATIENCE_SECONDS
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The system's Chromium, headless."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        wanted = "no Chromium on this machine: install it (apt-get install chromium) to click through the example shops"
-        if os.environ.get("CI"):
-            pytest.fail(wanted)
-        pytest.skip(wanted)
+    path = needs("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path, args=QUIET, chromium_sandbox=os.geteuid() != 0, timeout=PATIENCE_MS

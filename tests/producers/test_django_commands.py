@@ -144,7 +144,7 @@ def test_the_worker_runs_by_djangos_settings_until_it_is_told_to_stop(project: P
     letter(outbox)
     log = project / "log"
     with (project / "django_settings.py").open("a") as settings:
-        settings.write("INSEND['POOL'] = 'threads'")
+        settings.write("INSEND |= {'POOL': 'threads', 'STOP_SECONDS': 100}")
     code = interrupted(project, log, "insend_worker", when=lambda: "ready" in log.read_text())
     assert code == 0, log.read_text()
     assert "Traceback" not in log.read_text()

@@ -146,7 +146,7 @@ def test_a_worker_becomes_the_process_and_has_the_applications_settings(
 ) -> None:
     insend.link(visitor_uid=42)
     with Sandbox() as tracker, (folder / "log").open("wb") as log:
-        config |= {"INSEND_TRACKER_URL": tracker.url, "INSEND_POOL": "threads"}
+        config |= {"INSEND_TRACKER_URL": tracker.url, "INSEND_POOL": "threads", "INSEND_STOP_SECONDS": 100}
         (folder / "config.json").write_text(json.dumps(config))
         with subprocess.Popen(command("worker"), cwd=folder, stdout=log, stderr=log) as worker:
             try:

@@ -42,6 +42,7 @@ def settings(redis_url: str, namespace: str, sandbox: Sandbox) -> Settings:
         outage_max_seconds=0.5,
         unreachable_seconds=0,
         server_error_seconds=0,
+        stop_seconds=100,  # a slow machine must not decide whether a POST or a process ends by itself
     )
 
 
