@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import django_site  # noqa: F401 - it configures Django, so that this file runs alone too
 import pytest
 from command_line import letter
 from django.core.management import CommandError, ManagementUtility, call_command, get_commands
