@@ -21,14 +21,16 @@ from urllib.parse import quote
 from starlette.requests import HTTPConnection, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from insend_relay.producers import known_cookie
 from insend_relay.producers.async_insend import AsyncInSend
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
-from insend_relay.producers.request import KNOWN_COOKIE, PRINTABLE, Request, bind, known_cookie
+from insend_relay.producers.request import PRINTABLE, Request, bind
 
 VisitorUid = Callable[[HTTPConnection], Id | Awaitable[Id | None] | None]
 
 _IN_SCOPE = "insend_relay"  # where get_insend finds what the middleware was given
+_KNOWN = "insend_relay.known"  # where a mounted application's middleware finds the cookie of the outer one
 _SCHEMES = {"ws": "http", "wss": "https"}  # a websocket belongs to a page
 
 
@@ -56,7 +58,7 @@ class InSendMiddleware:
     Args:
         app: The application.
         insend: The application's AsyncInSend, or its InSend when all handlers are plain functions. Every other InSend
-            of the process finds the visitor too; the names of the cookies are this one's.
+            of the process finds the visitor too, whatever its account; the names of the cookies are this one's.
         visitor_uid: Returns the logged-in visitor's uid, None for a guest. It may be a coroutine function where events
             are sent by an AsyncInSend.
     """
@@ -79,17 +81,20 @@ class InSendMiddleware:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_mounted = _KNOWN in scope  # inside of another application that has a middleware of ours
         request = self._request(scope)
+        scope[_KNOWN] = request.known
 
         async def send_known(message: Message) -> None:
-            if request.known is not None and message["type"] == "http.response.start":
-                cookie = _known_cookie(request.known, secure=scope.get("scheme") == "https")
+            value = request.known.new_value
+            if value is not None and message["type"] == "http.response.start":
+                cookie = _set_cookie(value, secure=scope.get("scheme") == "https")
                 message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
             await send(message)
 
         outer = bind(request)
         try:
-            await self._app(scope, receive, send_known)
+            await self._app(scope, receive, send if is_mounted else send_known)
         finally:
             request.ended = True
             bind(None if isinstance(outer, _Request) and outer.ended else outer)
@@ -118,6 +123,7 @@ class InSendMiddleware:
             host=host,
             referrer=referrer,
             debug=getattr(scope.get("app", self._app), "debug", False),
+            known=scope.get(_KNOWN),
         )
 
 
@@ -156,6 +162,7 @@ def _path_and_target(scope: Scope) -> tuple[str, str]:
     return cut_off + path, quote(cut_off, errors="replace") + quote(target, safe=PRINTABLE)
 
 
-def _known_cookie(known: str, *, secure: bool) -> bytes:
-    cookie = f"{KNOWN_COOKIE}={known}; Max-Age={known_cookie(known)['max_age']}; Path=/; HttpOnly; SameSite=Lax"
+def _set_cookie(value: str, *, secure: bool) -> bytes:
+    max_age = known_cookie.options(value)["max_age"]
+    cookie = f"{known_cookie.NAME}={value}; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax"
     return (f"{cookie}; Secure" if secure else cookie).encode()

@@ -8,56 +8,69 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from insend_relay.producers.call_site import call_site
 from insend_relay.producers.events import Events, Id, R
+from insend_relay.producers.not_given import NOT_GIVEN, NotGiven
 from insend_relay.producers.request import Request, current
 from insend_relay.producers.validation import Event
-from insend_relay.producers.visitor import Visitor
+from insend_relay.producers.visitor import VisitorScope
 
 
 class Said(NamedTuple):
-    """What ``with visitor()`` says.
+    """What ``with visitor()`` gives.
 
     Attributes:
-        visitor: The visitor and the page.
-        request: The web request in which it was said. asyncio may start a request in a copy of the context of the one
-            before it (https://github.com/python/cpython/issues/140947); what was said there must not count here.
+        scope: The visitor and the page.
+        request: The web request of the block. asyncio may start a request in a copy of the context of the one before
+            it (https://github.com/python/cpython/issues/140947); a block of that one must not count here.
     """
 
-    visitor: Visitor
+    scope: VisitorScope
     request: Request | None
 
-    def here(self) -> Visitor:
-        """The visitor, if it was said in this request or outside of any."""
-        return self.visitor if self.request is None or self.request is current() else NOBODY
+    def here(self) -> VisitorScope:
+        """The scope, if the block is in this request or outside of any."""
+        return self.scope if self.request is None or self.request is current() else EMPTY
 
 
-NOBODY = Visitor()
-NOTHING = Said(NOBODY, None)
+EMPTY = VisitorScope()
+NOTHING = Said(EMPTY, None)
 
 
 class Asked(NamedTuple):
     """A call: an event as its caller gave it, and the request in which it was made.
 
     Attributes:
-        event: The event; its visitor is what the call and ``with visitor()`` say.
+        event: The event; its visitor is what the call and ``with visitor()`` give.
+        scope: The same visitor, with what is not given.
         idempotency_key: The caller's name for it.
         request: The web request, if the call was made in one.
+        debug: Outside of a request: whether the application runs in debug or under test; None where that is unknown.
+        site: ``file:line`` of the call when it names no one, else "".
     """
 
     event: Event
+    scope: VisitorScope
     idempotency_key: str | None
     request: Request | None
+    debug: bool | None = None
+    site: str = ""
 
     @property
-    def names_somebody(self) -> bool:
-        """Whether the call says whose event it is."""
-        return self.event.visitor.visitor_uid is not None or self.event.visitor.guest_uid is not None
+    def in_debug(self) -> bool | None:
+        """Whether the application runs in debug or under test; None where that is unknown."""
+        return self.debug if self.request is None else self.request.debug
 
     @property
     def asks_who(self) -> Request | None:
-        """The request whose logged-in visitor matters here."""
+        """The request whose logged-in visitor matters here.
+
+        For an event that names its visitor it matters only whether that is the person who opted out in this browser.
+        """
         request = self.request
-        return request if request is not None and (request.opted_out or not self.names_somebody) else None
+        if request is None or not self.scope.names_visitor:
+            return request
+        return request if request.opted_out and not self.scope.names_no_one else None
 
 
 class Calls(Events[R]):
@@ -76,27 +89,31 @@ class Calls(Events[R]):
         properties: Mapping[str, Any] | None = None,
         visitor_info: Mapping[str, Any] | None = None,
         *,
-        visitor_uid: Id | None = None,
-        guest_uid: str | None = None,
-        url: str | None = None,
-        path: str | None = None,
-        title: str | None = None,
-        referrer: str | None = None,
-        host: str | None = None,
+        visitor_uid: Id | NotGiven | None = NOT_GIVEN,
+        guest_uid: str | NotGiven | None = NOT_GIVEN,
+        url: str | NotGiven | None = NOT_GIVEN,
+        path: str | NotGiven | None = NOT_GIVEN,
+        title: str | NotGiven | None = NOT_GIVEN,
+        referrer: str | NotGiven | None = NOT_GIVEN,
+        host: str | NotGiven | None = NOT_GIVEN,
         attributes: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         strict: bool = True,
     ) -> R:
         """Take one event; when this returns a receipt, it is kept.
 
+        An argument about the visitor or the page that is left out comes from ``with visitor()``, then from the web
+        request. None and an empty string are not left out: they mean "none".
+
         Args:
             type: The event type, such as ``purchase``.
             properties: The event's own fields; ``event_types`` lists them.
             visitor_info: What is known about the visitor. None is left out; ``ERASE`` erases a field.
-            visitor_uid: The registered visitor, ``[0-9a-z-]``. Naming either uid replaces both of ``with visitor()``
-                and of the web request.
+            visitor_uid: The registered visitor, ``[0-9a-z-]``. Giving either uid, as None too, replaces both of
+                ``with visitor()`` and of the web request. If both are empty then, no event is kept (``no_visitor``).
             guest_uid: The guest. Both uids at once mean: this guest has become this visitor.
-            url: The page's full address; likewise path, title and referrer.
+            url: The page's full address; likewise path, title and referrer. The web request gives them to an event
+                about its own visitor, and to ``link``, ``view_product``, ``file`` and ``mailto``.
             path: See ``url``.
             title: See ``url``.
             referrer: See ``url``.
@@ -109,8 +126,13 @@ class Calls(Events[R]):
             InvalidEvent: It breaks the tracker's rules (``INSEND_INVALID`` says when it is buried instead).
             NotAccepted: Redis could not take it; the text says why.
         """
-        said = Visitor(visitor_uid, guest_uid, url, path, title, referrer, host)
-        return self._take(Event(type, properties, visitor_info, attributes, said, strict), idempotency_key)
+        scope = VisitorScope(visitor_uid, guest_uid, url, path, title, referrer, host)
+        outer = self._visitor.get().here()
+        if outer is not EMPTY:
+            scope = scope.within(outer)
+        site = call_site() if scope.names_no_one else ""
+        event = Event(type, properties, visitor_info, attributes, scope.visitor(), strict)
+        return self.take(Asked(event, scope, idempotency_key, current(), site=site))
 
     def __call__(
         self,
@@ -134,32 +156,29 @@ class Calls(Events[R]):
         if command == "event" and not further:
             return self.event(type, properties, visitor_info, **about)
         fault = ("command", 'only insend("event", TYPE, {...}, {...}) is known')
-        return self._take(Event(type, properties, visitor_info, None, NOBODY, faults=(fault,)), None)
-
-    def _take(self, event: Event, idempotency_key: str | None) -> R:
-        outer = self._visitor.get().here()
-        if outer is not NOBODY:
-            event = event._replace(visitor=event.visitor.within(outer))
-        return self.take(Asked(event, idempotency_key, current()))
+        scope = self._visitor.get().here()
+        event = Event(type, properties, visitor_info, None, scope.visitor(), faults=(fault,))
+        return self.take(Asked(event, scope, None, current()))
 
     @contextmanager
     def visitor(
         self,
         *,
-        visitor_uid: Id | None = None,
-        guest_uid: str | None = None,
-        url: str | None = None,
-        path: str | None = None,
-        title: str | None = None,
-        referrer: str | None = None,
-        host: str | None = None,
+        visitor_uid: Id | NotGiven | None = NOT_GIVEN,
+        guest_uid: str | NotGiven | None = NOT_GIVEN,
+        url: str | NotGiven | None = NOT_GIVEN,
+        path: str | NotGiven | None = NOT_GIVEN,
+        title: str | NotGiven | None = NOT_GIVEN,
+        referrer: str | NotGiven | None = NOT_GIVEN,
+        host: str | NotGiven | None = NOT_GIVEN,
     ) -> Iterator[None]:
         """Events inside the ``with`` are about this visitor and page; a call's own arguments go first.
 
-        It holds for this thread, asyncio task or greenlet. One inside another adds to it; see ``Visitor.within``.
+        It holds for this thread, asyncio task or greenlet. A block inside another adds to it. As in a call, None and an
+        empty string mean "none", and giving either uid replaces both.
         """
         outer = self._visitor.get()
-        inner = Visitor(visitor_uid, guest_uid, url, path, title, referrer, host).within(outer.here())
+        inner = VisitorScope(visitor_uid, guest_uid, url, path, title, referrer, host).within(outer.here())
         self._visitor.set(Said(inner, current()))
         try:
             yield

@@ -94,6 +94,8 @@ def _event_types(*, strict: bool) -> dict[str, Shape]:
     }
 
 
+# These say that their visitor is on a page. Every other type may be sent about a visitor who is elsewhere.
+PAGE_TYPES = frozenset({"link", "view_product", "file", "mailto"})
 STRICT = _event_types(strict=True)
 LENIENT = _event_types(strict=False)
 ANY = Shape(further=anything, level=_PROPERTIES)  # the properties of an event type that we do not know

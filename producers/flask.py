@@ -31,12 +31,13 @@ from werkzeug.exceptions import SecurityError
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.settings import Settings
+from insend_relay.producers import known_cookie
 from insend_relay.producers.calls import Asked, Calls
 from insend_relay.producers.configured import as_variable, become_insend, console, environment
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.receipt import Receipt
-from insend_relay.producers.request import KNOWN_COOKIE, PRINTABLE, Request, bind, current, known_cookie
+from insend_relay.producers.request import PRINTABLE, Request, bind, current
 from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
 
@@ -125,9 +126,10 @@ class FlaskInSend(Calls[Receipt]):
         bind(_request(self._accounts[app]))  # for the process's other InSends
 
     def _finish(self, app: Flask, response: Response, **_: Any) -> None:
-        known = _request(self._accounts[app]).known
-        if known is not None:
-            response.set_cookie(KNOWN_COOKIE, known, secure=flask.request.is_secure, **known_cookie(known))
+        value = _request(self._accounts[app]).known.new_value
+        if value is not None:
+            secure = flask.request.is_secure
+            response.set_cookie(known_cookie.NAME, value, secure=secure, **known_cookie.options(value))
 
 
 class FlaskRequest(Request):

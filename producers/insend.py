@@ -70,7 +70,7 @@ class InSend(Producer[Receipt]):
         request, told = plan.request, self._once_told(plan)
 
         def keep() -> Receipt:
-            known = request is not None and not request.uids(plan.event.visitor.visitor_uid)[1]
+            known = request is not None and not request.uids(self._app, plan.event.visitor.visitor_uid)[1]
             return self._end(told if known else plan, asked)
 
         return Prepared(plan.id, plan.type, keep)

@@ -26,13 +26,14 @@ from insend_relay.outbox.idempotency import MISMATCH, dedup_key
 from insend_relay.outbox.keys import APP_KEY, Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
+from insend_relay.producers.call_site import warn_once
 from insend_relay.producers.calls import Asked, Calls
+from insend_relay.producers.event_visitor import NO_ONE, is_opted_out, visitor_of
 from insend_relay.producers.events import Id, R
 from insend_relay.producers.receipt import Receipt, Where
 from insend_relay.producers.request import Request
 from insend_relay.producers.salvage import salvage
 from insend_relay.producers.validation import Checked, Event, Validator, is_event_type, usable_uids
-from insend_relay.producers.visitor import Visitor
 
 _DOMAIN = re.compile(r"[^\s/:@?#]+\Z")
 _MOST_OF_FAULTS = 2_000  # characters in a dead letter and a log line: thousands of items may each be wrong
@@ -101,9 +102,9 @@ class Plan(NamedTuple):
             # A duplicate says nothing: the first one may have come from a job that knew of no guest.
             visitor_uid = self.event.visitor.visitor_uid
             if self.entry.lane.kind == "g" or visitor_uid is None:
-                self.request.forget()
+                self.request.forget(self.entry.lane.app)
             elif self.entry.guest_uid:
-                self.request.tell(visitor_uid)
+                self.request.tell(self.entry.lane.app, visitor_uid)
         return Receipt(appended.id, "duplicate" if appended.duplicate else where or self.where, confirmed)
 
     def spooled(self, durability: Durability) -> Receipt:
@@ -187,18 +188,22 @@ class Producer(Calls[R]):
             InvalidEvent: It breaks the rules, and its caller is to know.
         """
         event_id, request = new_id(), asked.request
-        event = asked.event if request is None else asked.event._replace(visitor=_visitor(asked, request, logged_in))
+        event = asked.event
+        if request is not None:
+            event = event._replace(visitor=visitor_of(asked, request, self._app, logged_in))
         try:
             checked = self._validator.check(event, asked.idempotency_key)
         except InvalidEvent as error:
-            if self._raises(request):
+            if self._raises(asked):
                 raise
-            return self._burial(event_id, event, error, opted_out=_opted_out(asked, logged_in))
-        if request is not None and _opted_out(asked, logged_in):
+            return self._burial(event_id, event, error, opted_out=is_opted_out(asked, logged_in))
+        if is_opted_out(asked, logged_in):
             return Plan(event_id, "opted_out", event, counted="opted_out", payload=checked.payload)
         if not (checked.visitor_uid or checked.guest_uid):
+            if asked.scope.names_visitor:
+                self._tell_of_no_one(asked)
             return Plan(event_id, "no_visitor", event, counted="no_visitor", payload=checked.payload)
-        about = None if asked.names_somebody else request
+        about = None if asked.scope.names_visitor else request
         entry = Entry(
             _lane(self._app, checked),
             event_id,
@@ -207,7 +212,7 @@ class Producer(Calls[R]):
             dedup_key(asked.idempotency_key, checked.payload),
             self.settings.idempotency_seconds,
         )
-        debug = self._debug(asked.request)
+        debug = self._debug(asked)
         return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about, debug=debug)
 
     def _once_told(self, plan: Plan) -> Plan:
@@ -219,17 +224,27 @@ class Producer(Calls[R]):
         entry = plan.entry._replace(payload=payload, guest_uid="")
         return plan._replace(event=event, entry=entry, payload=payload)
 
-    def _raises(self, request: Request | None) -> bool:
-        """Whether the caller is told of a bad event by an exception."""
+    def _raises(self, asked: Asked) -> bool:
+        """Whether the caller of a bad event gets an exception."""
         if self.recorder is not None:
             return True
         if self.settings.invalid == "auto":
-            return request is None or request.debug
+            return asked.in_debug is not False
         return self.settings.invalid == "raise"
 
-    def _debug(self, request: Request | None) -> bool:
+    def _debug(self, asked: Asked) -> bool:
         """Whether the application runs in debug or under test, so that its mistakes raise."""
-        return self.recorder is not None or (self.settings.invalid != "bury" and request is not None and request.debug)
+        return self.recorder is not None or (self.settings.invalid != "bury" and asked.in_debug is True)
+
+    def _tell_of_no_one(self, asked: Asked) -> None:
+        """Tell the application that an event names its visitor by empty uids.
+
+        An exception in debug, else a warning. Outside of a request it is a warning too: there is no request that the
+        caller may have meant, and the data of a shop may have orders without any uid.
+        """
+        if self.settings.invalid == "raise" or (self.settings.invalid == "auto" and asked.in_debug):
+            raise InvalidEvent([("visitor_uid", NO_ONE)])
+        warn_once(asked.site, f"not kept (no_visitor): {NO_ONE}")
 
     def _burial(self, event_id: uuid.UUID, event: Event, error: InvalidEvent, *, opted_out: bool) -> Plan:
         """Keep an event that breaks the rules as a dead letter, and let the request go on."""
@@ -245,32 +260,6 @@ class Producer(Calls[R]):
             str(error)[:_MOST_OF_FAULTS],
         )
         return Plan(event_id, "invalid", event, entry)
-
-
-def _visitor(asked: Asked, request: Request, logged_in: Id | None) -> Visitor:
-    """Whose event it is and on which page: what the call says, and the rest from the request."""
-    visitor = asked.event.visitor.within(request.page)
-    if asked.names_somebody:
-        return visitor
-    visitor_uid, guest_uid = request.uids(logged_in)
-    return visitor._replace(visitor_uid=visitor_uid, guest_uid=guest_uid)
-
-
-def _opted_out(asked: Asked, logged_in: Id | None) -> bool:
-    """Whether the event is about the person in front of a browser that does not want to be tracked.
-
-    When somebody is logged in there and the event names somebody else, it is not: staff who opted out for themselves
-    still ship their customers' orders.
-    """
-    if asked.request is None or not asked.request.opted_out:
-        return False
-    mine, _ = usable_uids(Visitor(logged_in))
-    if not mine or not asked.names_somebody:
-        return True
-    named = asked.event.visitor
-    if named.visitor_uid is not None and named.visitor_uid != "":
-        return usable_uids(named)[0] == mine
-    return named.guest_uid == asked.request.guest_uid
 
 
 def _lane(app: str, uids: Checked) -> Lane:

@@ -7,24 +7,21 @@ that a login inside the request counts.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
-from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any
 
 from insend_relay.outbox.keys import GUEST_UID
 from insend_relay.outbox.settings import Settings
+from insend_relay.producers import known_cookie
 from insend_relay.producers.events import Id
+from insend_relay.producers.known_cookie import KnownCookie
 from insend_relay.producers.validation import usable_page, usable_uids
 from insend_relay.producers.visitor import Visitor
 
-KNOWN_COOKIE = "insend_known"
-KNOWN_COOKIE_SECONDS = 400 * 86_400  # the longest that browsers keep one
 PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # what an address may have as it is, beside letters, digits and -._
 
 _log = logging.getLogger("insend_relay.producers")
@@ -44,12 +41,12 @@ class Request:
         host: See ``url``.
         referrer: See ``url``.
         debug: True when the application runs in debug or under test: bad events then raise, see ``INSEND_INVALID``.
+        known: The cookie ``insend_known`` where several requests share it: one application inside another.
 
     Attributes:
         guest_uid: The guest's uid, "" when the cookie is missing or malformed.
         opted_out: Whether the visitor does not want to be tracked: the cookie is there, whatever its value (CONTRACT).
-        known: What to set as the cookie ``insend_known`` in the response, "" to delete it; None leaves it as it is. It
-            says to later requests that the tracker has been told who this guest is. A hash, no personal data.
+        known: Which accounts have been told who this guest is; the response sets its ``new_value`` as a cookie.
     """
 
     def __init__(
@@ -63,13 +60,13 @@ class Request:
         host: str = "",
         referrer: str = "",
         debug: bool = False,
+        known: KnownCookie | None = None,
     ) -> None:
         guest_uid = cookies.get(settings.guest_cookie, "")
         self.guest_uid = guest_uid if GUEST_UID.match(guest_uid) else ""
         self.opted_out = settings.opt_out_cookie in cookies
         self.debug = debug
-        self.known: str | None = None
-        self._told = cookies.get(KNOWN_COOKIE, "")
+        self.known = KnownCookie(cookies.get(known_cookie.NAME, "")) if known is None else known
         self._ask = visitor_uid
         self._page = url, path, host, referrer
 
@@ -101,31 +98,24 @@ class Request:
             _log.exception("the application's visitor_uid failed; the event counts as the guest's")
             return None
 
-    def uids(self, visitor_uid: Id | None) -> tuple[Id | None, str]:
-        """Both uids of an event: the guest's goes beside the visitor's only until the tracker has been told."""
-        if self._told and self._told == self._mark(visitor_uid):
+    def uids(self, app_key: str, visitor_uid: Id | None) -> tuple[Id | None, str]:
+        """Both uids of an account's event: the guest's goes beside the visitor's until the account has been told."""
+        if self.known.is_told(app_key, self.guest_uid, _sent_uid(visitor_uid)):
             return visitor_uid, ""
         return visitor_uid, self.guest_uid
 
-    def tell(self, visitor_uid: Id) -> None:
-        """An event that says who this guest is has been kept."""
-        self.known = self._told = self._mark(visitor_uid)
+    def tell(self, app_key: str, visitor_uid: Id) -> None:
+        """An event that tells the account who this guest is has been kept."""
+        self.known.tell(app_key, self.guest_uid, _sent_uid(visitor_uid))
 
-    def forget(self) -> None:
-        """An event of the guest alone has been kept: whose it is, the next login says anew."""
-        if self._told:
-            self.known = self._told = ""
-
-    def _mark(self, visitor_uid: Id | None) -> str:
-        # As it is sent: an application may return anything, and its ``__str__`` may raise.
-        visitor, _ = usable_uids(Visitor(visitor_uid))
-        digest = hashlib.blake2b(f"{self.guest_uid}/{visitor}".encode(), digest_size=9).digest()
-        return urlsafe_b64encode(digest).decode()
+    def forget(self, app_key: str) -> None:
+        """An event of the guest alone has been kept: the next login tells the account whose it is."""
+        self.known.forget(app_key)
 
 
-def known_cookie(known: str) -> Mapping[str, Any]:
-    """The options of the cookie ``insend_known``, by what it is set to."""
-    return {"max_age": KNOWN_COOKIE_SECONDS if known else 0, "httponly": True, "samesite": "Lax"}
+def _sent_uid(visitor_uid: Id | None) -> str:
+    """The uid as it is sent: an application may return anything, and its ``__str__`` may raise."""
+    return usable_uids(Visitor(visitor_uid))[0]
 
 
 _serving: ContextVar[Request | None] = ContextVar("insend_request", default=None)

@@ -1,6 +1,7 @@
-"""Who an event is about and on which page it happened: for the calls inside ``with insend.visitor(...)``.
+"""Who an event is about and on which page it happened.
 
-It is kept in a ContextVar, so that each thread, asyncio task and greenlet has its own.
+``VisitorScope`` is what a call or ``with insend.visitor(...)`` gives; ``Visitor`` is what the event carries in the end.
+The scope of a ``with`` is kept in a ContextVar, so that each thread, asyncio task and greenlet has its own.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from insend_relay.producers.json_writer import type_name
+from insend_relay.producers.not_given import NOT_GIVEN, NotGiven
 
 
 class Visitor(NamedTuple):
-    """A visitor and the page. None means "not said"; an empty string means "none", and hides an outer one.
+    """A visitor and the page. None and an empty string mean that the event has none.
 
     Attributes:
         visitor_uid: The registered visitor's id; only ``[0-9a-z-]``, or an int.
@@ -31,25 +33,71 @@ class Visitor(NamedTuple):
     referrer: str | None = None
     host: str | None = None
 
-    def within(self, outer: Visitor) -> Visitor:
-        """This one, with what it does not say taken from ``outer``.
+    def __repr__(self) -> str:
+        # A log line or an error report with this object must not show personal data.
+        return f"Visitor({_types(self._asdict(), None)})"
 
-        Both uids count as one statement: naming either replaces both, so that an event about somebody else never
-        tells the tracker that the guest of this request has become that visitor.
+
+class VisitorScope(NamedTuple):
+    """The same fields as the program gives them. What is ``NOT_GIVEN`` comes from the scope outside, or the request.
+
+    None and an empty string are given: they mean "none" and hide a value from outside.
+    """
+
+    visitor_uid: str | int | NotGiven | None = NOT_GIVEN
+    guest_uid: str | NotGiven | None = NOT_GIVEN
+    url: str | NotGiven | None = NOT_GIVEN
+    path: str | NotGiven | None = NOT_GIVEN
+    title: str | NotGiven | None = NOT_GIVEN
+    referrer: str | NotGiven | None = NOT_GIVEN
+    host: str | NotGiven | None = NOT_GIVEN
+
+    @property
+    def names_visitor(self) -> bool:
+        """Whether either uid is given, as None too: then the request has no say in whose event it is."""
+        return self.visitor_uid is not NOT_GIVEN or self.guest_uid is not NOT_GIVEN
+
+    @property
+    def names_no_one(self) -> bool:
+        """Whether the uids are given and both are empty."""
+        return self.names_visitor and _is_empty(self.visitor_uid) and _is_empty(self.guest_uid)
+
+    def within(self, outer: VisitorScope) -> VisitorScope:
+        """This scope, with what is not given taken from ``outer``.
+
+        The two uids count as one statement: giving either replaces both. Otherwise an event about another person would
+        tell the tracker that the guest of ``outer`` has become that person.
         """
-        said = self.visitor_uid is not None or self.guest_uid is not None
-        who = self if said else outer
-        return Visitor(
+        who = self if self.names_visitor else outer
+        return VisitorScope(
             visitor_uid=who.visitor_uid,
             guest_uid=who.guest_uid,
-            url=outer.url if self.url is None else self.url,
-            path=outer.path if self.path is None else self.path,
-            title=outer.title if self.title is None else self.title,
-            referrer=outer.referrer if self.referrer is None else self.referrer,
-            host=outer.host if self.host is None else self.host,
+            url=outer.url if self.url is NOT_GIVEN else self.url,
+            path=outer.path if self.path is NOT_GIVEN else self.path,
+            title=outer.title if self.title is NOT_GIVEN else self.title,
+            referrer=outer.referrer if self.referrer is NOT_GIVEN else self.referrer,
+            host=outer.host if self.host is NOT_GIVEN else self.host,
+        )
+
+    def visitor(self, page: Visitor = Visitor()) -> Visitor:  # noqa: B008 - it cannot be changed
+        """The visitor and the page, with what is not given about the page taken from ``page``."""
+        return Visitor(
+            visitor_uid=None if self.visitor_uid is NOT_GIVEN else self.visitor_uid,
+            guest_uid=None if self.guest_uid is NOT_GIVEN else self.guest_uid,
+            url=page.url if self.url is NOT_GIVEN else self.url,
+            path=page.path if self.path is NOT_GIVEN else self.path,
+            title=page.title if self.title is NOT_GIVEN else self.title,
+            referrer=page.referrer if self.referrer is NOT_GIVEN else self.referrer,
+            host=page.host if self.host is NOT_GIVEN else self.host,
         )
 
     def __repr__(self) -> str:
-        # Whoever logs this object must not log a person by it.
-        said = (f"{name}={type_name(value)}" for name, value in self._asdict().items() if value is not None)
-        return f"Visitor({', '.join(said)})"
+        return f"VisitorScope({_types(self._asdict(), NOT_GIVEN)})"
+
+
+def _is_empty(uid: object) -> bool:
+    return uid is None or uid is NOT_GIVEN or (isinstance(uid, str) and not uid.strip())
+
+
+def _types(fields: dict[str, object], absent: object) -> str:
+    return ", ".join(f"{name}={type_name(value)}" for name, value in fields.items() if value is not absent)

@@ -8,10 +8,11 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
+from insend_relay.producers import known_cookie
 from insend_relay.producers.django.request import DjangoRequest
 from insend_relay.producers.django.shared import the_insend
 from insend_relay.producers.django.streaming import bind_stream
-from insend_relay.producers.request import KNOWN_COOKIE, known_cookie, serving
+from insend_relay.producers.request import serving
 
 
 class InSendMiddleware:
@@ -48,7 +49,8 @@ class InSendMiddleware:
 
 
 def _finish(http: HttpRequest, request: DjangoRequest, response: HttpResponseBase) -> HttpResponseBase:
-    if request.known is not None:
-        response.set_cookie(KNOWN_COOKIE, request.known, secure=http.is_secure(), **known_cookie(request.known))
+    value = request.known.new_value
+    if value is not None:
+        response.set_cookie(known_cookie.NAME, value, secure=http.is_secure(), **known_cookie.options(value))
     bind_stream(response, request)
     return response

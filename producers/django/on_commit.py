@@ -9,9 +9,11 @@ from typing import Any, Self
 
 from django.db import transaction
 
-from insend_relay.outbox.errors import NotAccepted
+from insend_relay.outbox.errors import InvalidEvent, NotAccepted, SettingsError
 from insend_relay.producers.calls import Asked, Calls, Said
+from insend_relay.producers.django.request import in_debug
 from insend_relay.producers.insend import InSend
+from insend_relay.producers.validation import is_event_type
 
 _log = logging.getLogger("insend_relay.producers")
 
@@ -19,9 +21,19 @@ _log = logging.getLogger("insend_relay.producers")
 class OnCommit(Calls[None]):
     """The calls of ``insend``, which return None: nothing is kept yet.
 
-    An event is checked, and takes its visitor and page, at the call: InvalidEvent comes from there. It is kept when the
-    outermost ``atomic`` of the transaction has ended well; at once where there is none. When Redis cannot take it then,
-    the transaction has happened all the same: the error is logged with the event's id and type, and nothing is raised.
+    An event is checked, and takes its visitor and page, at the call. It is kept when the outermost ``atomic`` of the
+    transaction has ended well; at once where there is none.
+
+    An exception at the call would undo the transaction, and an order is worth more than its event. So outside debug
+    nothing is raised, inside a web request or not:
+
+    - A bad event becomes a dead letter at the commit. A transaction that is rolled back leaves no letter.
+    - Whatever else fails at the call, such as faulty settings, is logged with the event's type. The event is lost.
+    - When Redis cannot take the event at the commit, this is logged with the event's id and type. The event is lost
+      unless there is a spool.
+
+    In debug and under test the call raises what ``InSend`` raises. ``INSEND_INVALID=raise`` raises InvalidEvent outside
+    debug too, and ``bury`` raises it nowhere.
 
     Args:
         insend: Returns what keeps the events.
@@ -50,6 +62,19 @@ class OnCommit(Calls[None]):
 
     def take(self, asked: Asked) -> None:
         """Keep a call's event once the transaction has committed."""
+        debug = in_debug()
+        try:
+            self._keep_later(asked._replace(debug=debug))
+        except InvalidEvent:
+            raise  # in debug, or by INSEND_INVALID=raise
+        except Exception as error:
+            if debug:
+                raise
+            event_type = asked.event.type if is_event_type(asked.event.type) else "?"
+            traceback = None if isinstance(error, SettingsError) else error  # a user's mistake has none
+            _log.error("an event (%s) of a transaction is not sent: %s", event_type, error, exc_info=traceback)
+
+    def _keep_later(self, asked: Asked) -> None:
         event = self._insend().prepare(asked)
 
         def keep() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import cached_property
 
 from django.conf import settings
@@ -10,9 +11,22 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
 from insend_relay.producers.django.configuration import configuration
+from insend_relay.producers.django.logged_in import LoggedIn
+from insend_relay.producers.django.savepoint import own_savepoint
+from insend_relay.producers.events import Id
 from insend_relay.producers.request import Request
 from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
+
+
+def in_debug() -> bool:
+    """Whether the project runs in debug or under test."""
+    return settings.DEBUG or hasattr(mail, "outbox")  # which only Django's test environment has
+
+
+def _ask(logged_in: LoggedIn, http: HttpRequest) -> Id | Awaitable[Id | None] | None:
+    with own_savepoint():
+        return logged_in.ask(http)
 
 
 class DjangoRequest(Request):
@@ -23,8 +37,8 @@ class DjangoRequest(Request):
         super().__init__(
             settings=ours.settings,
             cookies=http.COOKIES,
-            visitor_uid=lambda: ours.logged_in.ask(http),
-            debug=settings.DEBUG or hasattr(mail, "outbox"),  # which only Django's test environment has
+            visitor_uid=lambda: _ask(ours.logged_in, http),
+            debug=in_debug(),
         )
         self._http = http
 

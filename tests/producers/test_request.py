@@ -13,8 +13,8 @@ import pytest
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
-from insend_relay.producers import AsyncInSend, InSend, InvalidEvent, NotAccepted
-from insend_relay.producers.request import KNOWN_COOKIE, Request, bind, current, serving
+from insend_relay.producers import AsyncInSend, InSend, InvalidEvent, NotAccepted, known_cookie
+from insend_relay.producers.request import Request, bind, current, serving
 from insend_relay.producers.testing import RecordedEvents, recording
 
 Kept = Callable[[str], list[Record]]
@@ -137,11 +137,11 @@ def test_both_uids_go_together_until_the_tracker_has_been_told(shop: InSend, ins
     with serving(first):
         shop.link()
         shop.link()
-    assert first.known
-    later = request(user=42, guest="g", cookies={KNOWN_COOKIE: first.known})
+    assert first.known.new_value
+    later = request(user=42, guest="g", cookies={known_cookie.NAME: first.known.new_value})
     with serving(later):
         shop.link()
-    assert later.known is None  # nothing new: the cookie stays as it is
+    assert later.known.new_value is None  # nothing new: the cookie stays as it is
     assert uids(insend_events) == [("42", "g"), ("42", None), ("42", None)]
 
 
@@ -153,8 +153,8 @@ def test_who_was_a_guest_again_becomes_the_visitor_anew_at_the_next_login(
         page = request(user=user, guest="g", cookies=cookies)
         with serving(page):
             shop.link()
-        if page.known is not None:
-            cookies = {KNOWN_COOKIE: page.known} if page.known else {}
+        if page.known.new_value is not None:
+            cookies = {known_cookie.NAME: page.known.new_value} if page.known.new_value else {}
     assert uids(insend_events) == [("42", "g"), ("42", None), (None, "g"), (None, "g"), ("42", "g"), ("42", None)]
 
 
@@ -163,11 +163,11 @@ def test_a_guests_event_that_was_not_kept_forgets_nothing(shop: InSend) -> None:
     told = request(user="42", guest="g")
     with serving(told):
         shop.link()
-    opted_out = {KNOWN_COOKIE: told.known or "", "convead_track_disable": "1"}
-    for page in (request(guest="g", cookies=opted_out), request(guest="", cookies={KNOWN_COOKIE: "x"})):
+    opted_out = {known_cookie.NAME: told.known.new_value or "", "convead_track_disable": "1"}
+    for page in (request(guest="g", cookies=opted_out), request(guest="", cookies={known_cookie.NAME: "x"})):
         with serving(page):
             shop.link()
-        assert page.known is None
+        assert page.known.new_value is None
 
 
 @pytest.mark.parametrize(("user", "guest"), [("43", "g"), ("42", "h"), ("h", "42")])
@@ -177,11 +177,11 @@ def test_another_visitor_or_guest_on_the_same_browser_is_told_anew(
     first = request(user="42", guest="g")
     with serving(first):
         shop.link()
-    second = request(user=user, guest=guest, cookies={KNOWN_COOKIE: str(first.known)})
+    second = request(user=user, guest=guest, cookies={known_cookie.NAME: str(first.known.new_value)})
     with serving(second):
         shop.link()
     assert uids(insend_events)[1] == (user, guest)
-    assert second.known not in {None, first.known}
+    assert second.known.new_value not in {None, first.known.new_value}
 
 
 @pytest.mark.parametrize(("user", "guest"), [(None, "g"), ("", "g"), ("42", "")])
@@ -189,7 +189,7 @@ def test_where_there_is_one_uid_only_nothing_is_told(shop: InSend, user: str | N
     it = request(user=user, guest=guest)
     with serving(it):
         assert shop.link().where == "redis"
-    assert it.known is None
+    assert it.known.new_value is None
 
 
 def test_an_event_about_somebody_else_tells_nothing_about_the_guest(
@@ -198,7 +198,7 @@ def test_an_event_about_somebody_else_tells_nothing_about_the_guest(
     it = request(user="42", guest="g")
     with serving(it):
         shop.link(visitor_uid="other", guest_uid="others-guest")
-        assert it.known is None
+        assert it.known.new_value is None
         shop.link()
     assert uids(insend_events) == [("other", "others-guest"), ("42", "g")]
 
@@ -208,15 +208,15 @@ def test_the_tracker_has_not_been_told_when_the_event_was_not_kept() -> None:
     with InSend(**ACCOUNT, redis_url="redis://127.0.0.1:1/0") as insend, serving(it):
         with pytest.raises(NotAccepted):
             insend.link()
-        assert it.known is None
-        assert it.uids("42") == ("42", "g")
+        assert it.known.new_value is None
+        assert it.uids("test-app-key", "42") == ("42", "g")
 
 
 def test_a_bad_event_tells_the_tracker_nothing(insend: InSend, kept: Kept) -> None:
     it = request(user="42", guest="g")
     with serving(it):
         assert insend.mailto(email="").where == "invalid"
-        assert it.known is None
+        assert it.known.new_value is None
         insend.link()
         insend.link()
     assert [record.guest_uid for record in kept("v/42")] == ["g", ""]
@@ -228,19 +228,19 @@ def test_a_duplicate_tells_nothing_for_the_first_may_have_known_of_no_guest(inse
     it = request(user="42", guest="g")
     with serving(it):
         assert insend.link(idempotency_key="k").where == "duplicate"
-        assert it.uids("42") == ("42", "g")
+        assert it.uids("test-app-key", "42") == ("42", "g")
         insend.link()
-        assert it.known
+        assert it.known.new_value
     assert [record.guest_uid for record in kept("v/42")] == ["", "g"]
 
 
 def test_what_the_browser_is_told_names_nobody() -> None:
     it = request(user="anna", guest="guest-of-anna")
-    it.tell("anna")
-    assert it.known is not None
-    assert len(it.known) == 12
-    assert "anna" not in it.known
-    assert it.known.replace("-", "").replace("_", "").isalnum()
+    it.tell("test-app-key", "anna")
+    assert it.known.new_value is not None
+    assert len(it.known.new_value) == 16
+    assert "anna" not in it.known.new_value
+    assert it.known.new_value.replace("-", "").replace("_", "").isalnum()
 
 
 # Cookies
@@ -251,7 +251,7 @@ def test_a_malformed_guest_cookie_counts_as_none(shop: InSend, junk: str) -> Non
     with serving(request(guest=junk)) as it:
         assert it.guest_uid == ""
         assert shop.link().where == "no_visitor"
-    with serving(request(user="42", guest=junk, cookies={KNOWN_COOKIE: junk})):
+    with serving(request(user="42", guest=junk, cookies={known_cookie.NAME: junk})):
         assert shop.link().where == "redis"
 
 
@@ -307,7 +307,7 @@ def test_an_event_about_an_opted_out_visitor_is_not_sent(
         with insend.visitor(**said):
             assert insend.link().where == "opted_out"
     assert ledger(outbox) == {"opted_out": 2}
-    assert it.known is None
+    assert it.known.new_value is None
 
 
 @pytest.mark.parametrize(

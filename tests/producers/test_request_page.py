@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import insend_relay.console
 from insend_relay.outbox.settings import Settings
-from insend_relay.producers import InSend
-from insend_relay.producers.request import KNOWN_COOKIE, Request, serving
+from insend_relay.producers import InSend, known_cookie
+from insend_relay.producers.request import Request, serving
 from insend_relay.producers.testing import RecordedEvents, recording
 from insend_relay.producers.validation import usable_page
 
@@ -48,7 +48,7 @@ def sent(event: dict[str, Any], request: Request) -> RecordedEvents:
     event=st.sampled_from(EXAMPLES),
     page=st.fixed_dictionaries(dict.fromkeys(("url", "path", "host", "referrer"), anything)),
     cookies=st.dictionaries(
-        st.sampled_from(["convead_guest_uid", "convead_track_disable", KNOWN_COOKIE, "other"]), anything
+        st.sampled_from(["convead_guest_uid", "convead_track_disable", known_cookie.NAME, "other"]), anything
     ),
     user=st.sampled_from([None, "42", 42, ""]),
 )

@@ -136,7 +136,7 @@ def test_the_guest_is_told_of_once_as_in_redis() -> None:
             assert insend.link(idempotency_key="k").where == "duplicate"
             insend.link()
             insend.link()
-        assert request.known
+        assert request.known.new_value
     assert [event.guest_uid for event in events] == [None, "g", None]
 
 
