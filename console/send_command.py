@@ -24,7 +24,8 @@ from insend_relay.producers.insend import InSend
 from insend_relay.producers.receipt import Receipt
 
 _PATIENCE_MS = 5_000  # nobody's page waits for us: give a far-away Redis the time that a web request must not
-_TEXTS = ("visitor_uid", "guest_uid", "url", "path", "title", "referrer", "host", "idempotency_key")
+_UIDS = ("visitor_uid", "guest_uid")
+_TEXTS = (*_UIDS, "url", "path", "title", "referrer", "host", "idempotency_key")
 _FIELDS = ("type", "properties", "visitor_info", "attributes", "strict", *_TEXTS)
 _NOBODY = "it names neither a visitor nor a guest"
 _MEANING = {
@@ -79,7 +80,7 @@ def send(type: str | None, file: str | None, **given: Any) -> None:
     visitor_info, guest_uid, url, path, title, referrer, host, attributes, idempotency_key and strict (false is
     --no-strict). When a line is wrong, nothing of the file is sent.
     """
-    event = {name: value for name, value in given.items() if value is not None}
+    event = _without_empty_uids({name: value for name, value in given.items() if value is not None})
     if (type is None) == (file is None):
         raise click.UsageError("give either an event TYPE or --file")
     if file is not None and event:
@@ -177,7 +178,8 @@ def _check(checker: InSend, line: bytes) -> tuple[dict[str, Any], list[str]]:
     except ValueError as error:
         return {}, [str(error)]
     faults = [f"{name}: not a field of an event" for name in event if name not in _FIELDS]
-    if all(event.get(name) in (None, "") for name in ("visitor_uid", "guest_uid")):
+    event = _without_empty_uids(event)
+    if not any(name in event for name in _UIDS):
         faults.append(_NOBODY)
     if not isinstance(event.get("strict", True), bool):
         faults.append("strict: must be true or false")
@@ -189,6 +191,15 @@ def _check(checker: InSend, line: bytes) -> tuple[dict[str, Any], list[str]]:
     except InvalidEvent as error:
         faults += [f"{path}: {problem}" for path, problem in _said_here(error, '"strict": false')]
     return event, faults
+
+
+def _without_empty_uids(event: dict[str, Any]) -> dict[str, Any]:
+    """An event that names its visitor by an empty text or null is one that names none."""
+    return {
+        name: value
+        for name, value in event.items()
+        if name not in _UIDS or not (value is None or (isinstance(value, str) and not value.strip()))
+    }
 
 
 def _said_here(error: InvalidEvent, lenient: str) -> Iterator[tuple[str, str]]:

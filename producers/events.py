@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
+from insend_relay.producers.not_given import NotGiven
+
 Id = str | int
 Number = int | float | Decimal
 R = TypeVar("R")  # what a call returns: a Receipt, or something to await it with
@@ -28,16 +30,16 @@ class Item(TypedDict):
 
 
 class Common(TypedDict, total=False):
-    """What every event may say besides its properties; see ``InSend.event``."""
+    """What every event may say besides its properties; see ``InSend.event``. ``NOT_GIVEN`` is the same as left out."""
 
     visitor_info: Mapping[str, Any] | None
-    visitor_uid: Id | None
-    guest_uid: str | None
-    url: str | None
-    path: str | None
-    title: str | None
-    referrer: str | None
-    host: str | None
+    visitor_uid: Id | NotGiven | None
+    guest_uid: str | NotGiven | None
+    url: str | NotGiven | None
+    path: str | NotGiven | None
+    title: str | NotGiven | None
+    referrer: str | NotGiven | None
+    host: str | NotGiven | None
     attributes: Mapping[str, Any] | None
     idempotency_key: str | None
     strict: bool

@@ -17,7 +17,6 @@ from django_site import MIDDLEWARE
 
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
-from insend_relay.producers import InvalidEvent
 from insend_relay.producers.django import insend
 from insend_relay.producers.testing import RecordedEvents, recording
 
@@ -113,27 +112,6 @@ def test_it_is_sent_as_it_was_at_the_call(kept: Kept) -> None:
     (event,) = [json.loads(record.payload) for record in kept("v/42")]
     assert event["url"] == "https://shop.example.com/buy"
     assert len(event["properties"]["items"]) == 1
-
-
-def test_a_bad_event_raises_at_the_call(outbox: Outbox) -> None:
-    with transaction.atomic():
-        with pytest.raises(InvalidEvent, match="order_id"):
-            insend.on_commit("purchase", {"revenue": 5}, visitor_uid=42)
-        insend.on_commit("link", visitor_uid=42)
-    assert outbox.read("HGET", outbox.keys.ledger, "accepted") == b"1"
-
-
-def test_a_bad_event_that_is_to_be_buried_is_buried_with_the_commit(
-    account: dict[str, Any], outbox: Outbox, caplog: pytest.LogCaptureFixture
-) -> None:
-    with override_settings(INSEND={**account, "INVALID": "bury"}):
-        with rolled_back():
-            insend.on_commit("purchase", {"order_id": 1}, visitor_uid=42)
-        assert caplog.text == ""
-        with transaction.atomic():
-            insend.on_commit("purchase", {"order_id": 2}, visitor_uid=42)
-    assert outbox.read("HGET", outbox.keys.ledger, "dead") == b"1"
-    assert "revenue" in caplog.text
 
 
 def test_with_redis_away_the_request_is_committed_and_other_hooks_run(
