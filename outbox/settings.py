@@ -52,7 +52,7 @@ class Settings:
     invalid: Literal["auto", "raise", "bury"] = _setting(
         "auto",
         "A bad event: raise InvalidEvent to the caller, or bury it as a dead letter and go on. "
-        "auto: bury in a web request outside debug, else raise.",
+        "auto: bury in a web request outside debug and in Django's on_commit outside debug, else raise.",
     )
     guest_cookie: str = _setting("convead_guest_uid", "The cookie in which a web request carries the guest's uid.")
     opt_out_cookie: str = _setting(

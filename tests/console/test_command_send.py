@@ -107,10 +107,11 @@ def test_a_second_event_of_the_same_idempotency_key_is_a_duplicate(insend: Comma
     assert len(waiting(outbox)) == 1
 
 
-def test_an_event_about_nobody_is_not_kept_and_the_exit_code_says_so(insend: CommandLine) -> None:
-    nobody = insend("send", "custom", "--properties", '{"key": "a"}')
-    assert (nobody.exit_code, nobody.stdout) == (2, "")
-    assert "not kept: it names neither a visitor nor a guest" in nobody.stderr
+@pytest.mark.parametrize("uids", [[], ["--visitor-uid", ""], ["--visitor-uid", " ", "--guest-uid", ""]])
+def test_an_event_about_no_one_is_not_kept_and_the_exit_code_says_so(insend: CommandLine, uids: list[str]) -> None:
+    result = insend("send", "custom", *uids, "--properties", '{"key": "a"}')
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "not kept: it names neither a visitor nor a guest" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["custom", "--properties", '{"key": "a"}'], ["--file", "-"]])

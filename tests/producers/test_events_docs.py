@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ def test_the_examples_run(redis_url: str, namespace: str, kept: Any, monkeypatch
     names: dict[str, Any] = {}
     for example in re.findall(r"```python\n(.*?)```", DOC, re.DOTALL):
         exec(example, names)  # noqa: S102 - our own documentation
+    names["ship"](SimpleNamespace(id=5001, customer_id=None, guest_uid="a1B2", email="a@example.com"))
     insend: InSend = names["insend"]
     insend.close()
     visitor: list[Record] = kept("v/42")
     guest: list[Record] = kept("g/a1B2")
-    assert [len(visitor), len(guest)] == [2, 2]
+    assert [len(visitor), len(guest)] == [2, 3]
     assert b'"phone":""' in visitor[1].payload
 
 
