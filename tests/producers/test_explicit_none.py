@@ -140,6 +140,14 @@ def test_who_opted_out_in_the_browser_is_not_the_one_whom_an_event_does_not_name
     assert ledger(outbox) == {"no_visitor": 1}
 
 
+def test_a_bad_uid_is_not_the_one_who_opted_out_in_the_browser(insend: InSend, outbox: Outbox) -> None:
+    cookies = {"convead_track_disable": "1"}
+    with serving(Request(settings=SETTINGS, cookies=cookies, visitor_uid=lambda: "staff")):
+        assert ship(insend, visitor_uid="Not a uid") == "invalid"
+        assert ship(insend, guest_uid="Not a uid") == "invalid"
+    assert ledger(outbox) == {"accepted": 2, "dead": 2}
+
+
 def test_a_bad_event_about_no_one_is_a_letter_without_a_visitor(insend: InSend, outbox: Outbox) -> None:
     with serving(staff(cookies={"convead_track_disable": "1"})):
         assert insend.order_update(order_id=1, state="", visitor_uid=None).where == "invalid"
