@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from insend_relay.outbox.errors import OutboxUnreachable
-from insend_relay.outbox.idempotency import content_digest
+from insend_relay.outbox.idempotency import DIGEST_BYTES, content_digest
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import group, letter_meta
 from insend_relay.outbox.scripts import Call, Calls
@@ -94,7 +94,7 @@ class Entry(NamedTuple):
         match reply:
             case [b"APPENDED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
-            case [b"DUPLICATE", bytes() as first] if len(first) > _ID_BYTES:
+            case [b"DUPLICATE", bytes() as first] if len(first) == _ID_BYTES + DIGEST_BYTES:
                 mismatch = first[_ID_BYTES:] != content_digest(self.payload)
                 return Appended(uuid.UUID(bytes=first[:_ID_BYTES]), duplicate=True, mismatch=mismatch)
         raise _not_ours(reply)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 Answer = Callable[[socket.socket], None]
 APPENDED = b"*2\r\n$8\r\nAPPENDED\r\n:1\r\n"  # what the script says that takes an event in
-DUPLICATE = b"*2\r\n$9\r\nDUPLICATE\r\n$16\r\n0123456789abcdef\r\n"  # and when it had come before
+DUPLICATE = b"*2\r\n$9\r\nDUPLICATE\r\n$24\r\n0123456789abcdefghijklmn\r\n"  # and when it had come before
 
 NOT_OURS = [  # whole answers to a script, which no script of ours gives
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
