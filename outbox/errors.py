@@ -14,7 +14,8 @@
     ├── Busy                a worker is sending the event right now
     └── NotFound            no dead letter, visitor or app of that name
 
-``InvalidEvent`` and ``NotAccepted`` are all that a call in a web request may raise.
+``InvalidEvent`` and ``NotAccepted`` are all that a call in a web request may raise. Every exception survives pickle,
+copy and Celery's JSON with its attributes: ``args`` are exactly the arguments that make the same exception again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class SettingsError(RelayError):
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
-        super().__init__("; ".join(self.faults))
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "; ".join(self.faults)
 
 
 class InvalidEvent(RelayError, ValueError):
@@ -46,37 +50,43 @@ class InvalidEvent(RelayError, ValueError):
     """
 
     def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(f"{path}: {problem}" for path, problem in self.faults))
+        self.faults = tuple((path, problem) for path, problem in faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{path}: {problem}" for path, problem in self.faults)
 
 
-class NotAccepted(RelayError):
-    """The event is not kept by us: the caller still has it, and nobody else does.
+class _OfUnknownOutcome(RelayError):
+    """An error after which the command may have taken effect, or not."""
+
+    def __init__(self, message: str, unknown: bool = False) -> None:  # noqa: FBT001, FBT002 - args have no names
+        self.unknown = unknown
+        super().__init__(message, unknown)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NotAccepted(_OfUnknownOutcome):
+    """The event is not kept by us: the caller alone has it.
 
     Attributes:
         unknown: True when Redis may have taken it all the same (it did not answer in time). Calling again with the
             same ``idempotency_key`` is then safe; without one it may send the event twice.
     """
 
-    def __init__(self, message: str, *, unknown: bool = False) -> None:
-        self.unknown = unknown
-        super().__init__(message)
-
 
 class OutboxError(RelayError):
     """Something is wrong with the Redis that holds the outbox."""
 
 
-class OutboxUnreachable(OutboxError):
+class OutboxUnreachable(OutboxError, _OfUnknownOutcome):
     """Redis could not be reached, did not answer in time, or is not ready (loading, read-only).
 
     Attributes:
         unknown: True when the command had been sent, so that it may have taken effect.
     """
-
-    def __init__(self, message: str, *, unknown: bool = False) -> None:
-        self.unknown = unknown
-        super().__init__(message)
 
 
 class OutboxFull(OutboxError):
@@ -105,3 +115,12 @@ class Overtaken(RelayError):
 
 class Busy(RelayError):
     """A worker is sending the event right now: how that ends is known in a moment."""
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and of its causes: error reporters would record the event in them."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

@@ -55,7 +55,10 @@ class NotDelivered(RelayError):
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        super().__init__(outcome.reason)
+        super().__init__(outcome)
+
+    def __str__(self) -> str:
+        return self.outcome.reason
 
 
 class wait_jittered(wait_base):  # noqa: N801 - named as tenacity names its waits
