@@ -20,6 +20,7 @@ from typing import Any, Self
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
@@ -28,6 +29,7 @@ BATCH = 100  # letters read at once: at most 64 KB each, so a few MB in the wors
 INVALID = "invalid"
 
 
+@masked("id", "seq", "app", "type", "reason", "outcome", "status", "attempts", "accepted_at_ms", "died_at_ms")
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One event that was given up.

@@ -13,6 +13,7 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.idempotency import DIGEST_BYTES, content_digest
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import group, letter_meta
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.scripts import Call, Calls
 
 
@@ -47,6 +48,7 @@ DIRECT = Way()
 _ID_BYTES = 16
 
 
+@masked("id")
 class Entry(NamedTuple):
     """An event for its visitor's lane.
 
@@ -100,6 +102,7 @@ class Entry(NamedTuple):
         raise _not_ours(reply)
 
 
+@masked("id", "type", "faults")
 class InvalidEntry(NamedTuple):
     """An event that breaks the rules, for the dead letters.
 

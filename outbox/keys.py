@@ -14,12 +14,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from insend_relay.outbox.masked import masked
+
 LAYOUT = 1
 APP_KEY = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 VISITOR_UID = re.compile(r"[0-9a-z-]{1,128}\Z")  # CONTRACT: only [0-9a-z-], as the vendor's own clients send it
 GUEST_UID = re.compile(r"[0-9A-Za-z_.-]{1,128}\Z")  # a cookie's value: whatever its writer chose, within reason
 
 
+@masked("app", "kind")
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Where a visitor's events wait; ``str(lane)`` is its name in Redis.

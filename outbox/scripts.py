@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError
 
 from insend_relay.outbox.connection import AsyncExecutor, Executor, errors_mapped
 from insend_relay.outbox.keys import Keys
+from insend_relay.outbox.masked import masked
 
 FOLDER = Path(__file__).parent / "lua"
 COMMANDS = ("EVALSHA", "EVAL")  # what a script is run by
@@ -61,6 +62,7 @@ def header(text: str, title: str) -> tuple[str, ...]:
     return tuple(found.group(1).split()) if found else ()
 
 
+@masked()
 class Call(NamedTuple):
     """A script with its arguments, ready to be sent.
 

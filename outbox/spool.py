@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool_file import FlushLock, file_of
 
@@ -26,6 +27,7 @@ _COLUMNS = "row, lane, slot, app, id, payload, guest_uid, once_key, once_seconds
 _INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 12})"  # noqa: S608 - question marks
 
 
+@masked("row", "synced")
 class Kept(NamedTuple):
     """A row of the spool: an event, and the way by which it comes into the outbox once.
 

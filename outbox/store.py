@@ -20,10 +20,12 @@ from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
 from insend_relay.outbox.idempotency import dedup_key
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
 from insend_relay.outbox.letter import group
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.trying import Tried
 
 
+@masked("fence", "now_ms")
 class Claim(NamedTuple):
     """A leased lane and its head.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self, Unpack
 
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import OutboxError, SpoolError
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers.calls import Asked
@@ -21,6 +22,7 @@ from insend_relay.producers.slots import Slots
 from insend_relay.producers.spooling import FSYNC_SECONDS, NO_ANSWER, TOO_BUSY, Spooling
 
 
+@masked("id", "type")
 class Prepared(NamedTuple):
     """An event that is checked, and not kept yet.
 

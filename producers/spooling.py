@@ -18,6 +18,7 @@ from typing import NamedTuple
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.flush import Flusher
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Spool
 
@@ -32,6 +33,7 @@ _AT_ONCE = 500
 _log = logging.getLogger("insend_relay.producers")
 
 
+@masked()
 class _Wish(NamedTuple):
     entry: Entry | InvalidEntry
     slot: str

@@ -21,10 +21,12 @@ from typing import Any
 
 from insend_relay.outbox.entry import Appended, Entry
 from insend_relay.outbox.idempotency import content_digest
+from insend_relay.outbox.masked import masked
 from insend_relay.producers.producer import Plan, Producer
 from insend_relay.producers.receipt import Receipt, Where
 
 
+@masked("type", "where")
 @dataclass(frozen=True, slots=True)
 class SentEvent:
     """An event as the tracker would get it; what it does not carry is None or empty.

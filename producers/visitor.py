@@ -6,12 +6,14 @@ The scope of a ``with`` is kept in a ContextVar, so that each thread, asyncio ta
 
 from __future__ import annotations
 
+import uuid
 from typing import NamedTuple
 
-from insend_relay.producers.json_writer import type_name
+from insend_relay.outbox.masked import masked
 from insend_relay.producers.not_given import NOT_GIVEN, NotGiven
 
 
+@masked()
 class Visitor(NamedTuple):
     """A visitor and the page. None and an empty string mean that the event has none.
 
@@ -25,27 +27,24 @@ class Visitor(NamedTuple):
         host: The site's host, with its port.
     """
 
-    visitor_uid: str | int | None = None
-    guest_uid: str | None = None
+    visitor_uid: str | int | uuid.UUID | None = None
+    guest_uid: str | uuid.UUID | None = None
     url: str | None = None
     path: str | None = None
     title: str | None = None
     referrer: str | None = None
     host: str | None = None
 
-    def __repr__(self) -> str:
-        # A log line or an error report with this object must not show personal data.
-        return f"Visitor({_types(self._asdict(), None)})"
 
-
+@masked()
 class VisitorScope(NamedTuple):
     """The same fields as the program gives them. What is ``NOT_GIVEN`` comes from the scope outside, or the request.
 
     None and an empty string are given: they mean "none" and hide a value from outside.
     """
 
-    visitor_uid: str | int | NotGiven | None = NOT_GIVEN
-    guest_uid: str | NotGiven | None = NOT_GIVEN
+    visitor_uid: str | int | uuid.UUID | NotGiven | None = NOT_GIVEN
+    guest_uid: str | uuid.UUID | NotGiven | None = NOT_GIVEN
     url: str | NotGiven | None = NOT_GIVEN
     path: str | NotGiven | None = NOT_GIVEN
     title: str | NotGiven | None = NOT_GIVEN
@@ -91,13 +90,6 @@ class VisitorScope(NamedTuple):
             host=page.host if self.host is NOT_GIVEN else self.host,
         )
 
-    def __repr__(self) -> str:
-        return f"VisitorScope({_types(self._asdict(), NOT_GIVEN)})"
-
 
 def _is_empty(uid: object) -> bool:
     return uid is None or uid is NOT_GIVEN or (isinstance(uid, str) and not uid.strip())
-
-
-def _types(fields: dict[str, object], absent: object) -> str:
-    return ", ".join(f"{name}={type_name(value)}" for name, value in fields.items() if value is not absent)
