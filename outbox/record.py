@@ -24,10 +24,14 @@ import time
 import uuid
 from typing import NamedTuple
 
+from insend_relay.outbox.masked import masked
+
 VERSION = 1
+_LAST_MS = 2**48 - 1
 _HEADER = struct.Struct(">BQQ16sQB")
 
 
+@masked("seq", "accepted_at_ms", "barrier")
 class Record(NamedTuple):
     """One accepted event.
 
@@ -75,8 +79,12 @@ def encode(record: Record) -> bytes:
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7 (RFC 9562): 48 bits of ms since the epoch, then random bits. A name, not an order: that is ``seq``."""
-    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10))
+    """A UUIDv7 (RFC 9562): 48 bits of ms since the epoch, then random bits. A name, not an order: that is ``seq``.
+
+    A clock before 1970 or after the year 10889, as a test may set it, counts as the nearest time that an id can have.
+    """
+    now_ms = min(max(time.time_ns() // 1_000_000, 0), _LAST_MS)
+    value = (now_ms << 80) | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
     return uuid.UUID(int=value)

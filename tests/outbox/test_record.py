@@ -84,3 +84,13 @@ def test_ids_are_uuids_of_version_7_and_carry_the_time() -> None:
 
 def test_ids_do_not_repeat() -> None:
     assert len({record.new_id() for _ in range(10_000)}) == 10_000
+
+
+@pytest.mark.parametrize("seconds", [-1, -315_619_200, -62_135_596_800, 253_402_300_799, 10**12])
+def test_an_id_is_made_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """As under freezegun and time-machine, whose users set dates before 1970."""
+    monkeypatch.setattr(time, "time_ns", lambda: seconds * 1_000_000_000)
+    ids = {record.new_id() for _ in range(10)}
+    assert len(ids) == 10
+    assert {each.version for each in ids} == {7}
+    assert {each.int >> 80 for each in ids} == {min(max(seconds * 1000, 0), 2**48 - 1)}
