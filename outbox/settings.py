@@ -54,6 +54,11 @@ class Settings:
         "A bad event: raise InvalidEvent to the caller, or bury it as a dead letter and go on. "
         "auto: bury in a web request outside debug and in Django's on_commit outside debug, else raise.",
     )
+    oversize: Literal["refuse", "trim"] = _setting(
+        "refuse",
+        "An event of more than 64 KB breaks the rules; trim sends it without product_image_url, then product_url, then "
+        "product_name, as far as that is needed to make it fit, and logs a warning.",
+    )
     guest_cookie: str = _setting("convead_guest_uid", "The cookie in which a web request carries the guest's uid.")
     opt_out_cookie: str = _setting(
         "convead_track_disable", "The cookie by which a visitor says: do not track me, whatever its value."

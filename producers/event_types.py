@@ -8,9 +8,10 @@ checked in either.
 from __future__ import annotations
 
 import re
+import uuid
 from typing import Any
 
-from insend_relay.producers.json_writer import anything, listed, number, refused, text, type_name
+from insend_relay.producers.json_writer import anything, listed, not_a, number, refused, text
 from insend_relay.producers.shape import Shape
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")  # of an event type that only the tracker knows
@@ -26,24 +27,32 @@ def filled(value: Any) -> str:
     return written
 
 
+def email_address(value: Any) -> str:
+    """An e-mail address without the spaces around it."""
+    return filled(value.strip() if type(value) is str else value)
+
+
 def identifier(value: Any) -> str:
     """An id of the shop's: a string or a whole number, and always a string on the wire."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return filled(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if kind is int:
         return f'"{number(value)}"'
-    raise refused(f"must be a string or a whole number, not {type_name(value)}")
+    if kind is uuid.UUID:  # here, too: in a shop whose keys are UUIDs every event has some
+        return f'"{value}"'
+    raise not_a("a string or a whole number", value)
 
 
 def as_given(value: Any) -> str:
     """A string or a number that goes out as it is."""
-    return filled(value) if isinstance(value, str) else number(value)
+    return filled(value) if type(value) is str else number(value)
 
 
 def event_key(value: Any) -> str:
     """The key of a custom event, as it is set up in the account."""
-    if not isinstance(value, str):
-        raise refused(f"must be a string, not {type_name(value)}")
+    if type(value) is not str:
+        raise not_a("a string", value)
     if not _EVENT_KEY.match(value):
         raise refused("must be letters a-z, digits and _ only, as set up in the account")
     return text(value)
@@ -89,7 +98,7 @@ def _event_types(*, strict: bool) -> dict[str, Shape]:
         "custom": Shape(required={"key": event_key}, further=anything, level=_PROPERTIES),
         "file": event({"file_url": filled}, {"file_title": text}),
         "link": event({}, {"key_page_id": as_given}),
-        "mailto": event({"email": filled}, {}),
+        "mailto": event({"email": email_address}, {}),
         "update_info": event({}, {}),
     }
 

@@ -6,7 +6,8 @@ from insend_relay.producers.calls import Asked
 from insend_relay.producers.event_types import PAGE_TYPES
 from insend_relay.producers.events import Id
 from insend_relay.producers.request import Request
-from insend_relay.producers.validation import is_event_type, usable_uids
+from insend_relay.producers.uids import usable_uids
+from insend_relay.producers.validation import is_event_type
 from insend_relay.producers.visitor import Visitor
 
 NO_ONE = (

@@ -1,19 +1,21 @@
 """One typed method per event type, so that an editor knows the fields and mypy finds a misspelling.
 
 The rules are in ``event_types``; these methods only put their arguments into ``properties`` and call ``event``. Ids may
-be strings or whole numbers, money and quantities any exact number. An argument of None is left out.
+be strings, whole numbers or UUIDs, money and quantities any exact number. Values of other types that have one obvious
+meaning (``plain_values``) are taken, too. An argument of None is left out.
 """
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
 from insend_relay.producers.not_given import NotGiven
 
-Id = str | int
+Id = str | int | uuid.UUID
 Number = int | float | Decimal
 R = TypeVar("R")  # what a call returns: a Receipt, or something to await it with
 
@@ -87,7 +89,7 @@ class Events(ABC, Generic[R]):
         properties = {"product_id": product_id, "qnt": qnt, "product_name": product_name, "product_url": product_url}
         return self.event("remove_from_cart", properties, **common)
 
-    def update_cart(self, *, items: Sequence[Item], **common: Unpack[Common]) -> R:
+    def update_cart(self, *, items: Iterable[Item], **common: Unpack[Common]) -> R:
         """The whole cart as it is now; an empty list means that it was cleared."""
         return self.event("update_cart", {"items": items}, **common)
 
@@ -118,7 +120,7 @@ class Events(ABC, Generic[R]):
         *,
         order_id: Id,
         revenue: Number,
-        items: Sequence[Item] | None = None,
+        items: Iterable[Item] | None = None,
         state: str | None = None,
         **common: Unpack[Common],
     ) -> R:
@@ -132,7 +134,7 @@ class Events(ABC, Generic[R]):
         order_id: Id,
         state: str,
         revenue: Number | None = None,
-        items: Sequence[Item] | None = None,
+        items: Iterable[Item] | None = None,
         **common: Unpack[Common],
     ) -> R:
         """An order's state changed: ``new``, ``paid``, ``shipped``, ``canceled``, or one of your own.

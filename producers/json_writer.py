@@ -1,6 +1,7 @@
-"""Python values as JSON text, the way that the tracker wants them.
+"""Plain Python values as JSON text, the way that the tracker wants them.
 
-Ours, because the ready-made writers are not exact here: they write a Decimal as a string or a float, NaN as ``NaN`` or
+Plain values are str, int, float, bool, Decimal, dates and times, lists and objects; ``plain_values`` makes plain ones
+of others. The ready-made JSON writers are not exact: they write a Decimal as a string or a float, NaN as ``NaN`` or
 ``null``, and large floats in exponent form. Every writer takes a value and returns its text, or raises Refused with
 all that is wrong inside the value, by path. No problem's text contains a value, so that it may be logged.
 """
@@ -10,16 +11,19 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
-MOST_BYTES = 65_536  # of one event's payload
-MOST_LEVELS = 32  # of objects and lists inside each other, the data object being the first
-_MOST_FAULTS = 1000  # in one event; a list of thousands of items may have them all wrong
-_MOST_BITS = 2048  # of an int: 617 digits, within what Python turns into text under any of its settings
-_MOST_EXPONENT = 617  # of a Decimal, likewise: Decimal("1E+999999") must not become a megabyte of zeros
+MAX_BYTES = 65_536  # of one event's payload
+MAX_WRITTEN = 4 * MAX_BYTES  # characters; up to here a too large event is written, so that its size can be told
+MAX_LEVELS = 32  # of objects and lists inside each other, the data object being the first
+_MAX_FAULTS = 1000  # in one event; a list of thousands of items may have them all wrong
+_MAX_BITS = 2048  # of an int: 617 digits, within what Python turns into text under any of its settings
+_MAX_EXPONENT = 617  # of a Decimal, likewise: Decimal("1E+999999") must not become a megabyte of zeros
 _PLAIN_KEY = re.compile(r"[^\W\d][\w-]{0,63}\Z")
+_ISO = re.compile(r"\d[\w:.+-]*\Z", re.ASCII)  # pandas.NaT is a datetime, and its isoformat() is "NaT"
 
 Writer = Callable[[Any], str]
 Fault = tuple[str, str]
@@ -38,15 +42,49 @@ class Refused(ValueError):
 
 
 class GivenUp(ValueError):
-    """The value is too large, or has too many faults: raised as soon as that is certain.
+    """The event has too many faults, or is too large: raised as soon as that is certain.
 
     Without it a few objects that hold each other many times over could keep a web request busy for ever.
     """
 
 
+class TooLarge(GivenUp):
+    """The event has more than ``MAX_WRITTEN`` characters."""
+
+
+class Unreadable:
+    """Stands for a value that could not be read to its end; every writer refuses it.
+
+    Args:
+        problem: Why, as a fault says it; names no value.
+        read: What was read of it before; for the dead letter.
+    """
+
+    __slots__ = ("problem", "read")
+
+    def __init__(self, problem: str, read: object) -> None:
+        self.problem = problem
+        self.read = read
+
+
 def refused(problem: str) -> Refused:
     """The exception for a value that is itself at fault."""
     return Refused(("", problem))
+
+
+def not_a(wanted: str, value: object, hint: str = "") -> Refused:
+    """The exception for a value of a wrong type.
+
+    Args:
+        wanted: What would do, such as "a string".
+        value: The value.
+        hint: What to give instead.
+    """
+    if isinstance(value, Unreadable):
+        return refused(value.problem)
+    if isinstance(value, AbstractSet):
+        hint = "; a set has no order: give a list, such as sorted(...)"
+    return refused(f"must be {wanted}, not {type_name(value)}{hint}")
 
 
 def type_name(value: object) -> str:
@@ -58,8 +96,8 @@ def note(error: Refused, place: str, faults: list[Fault]) -> None:
     """Add the faults of a value to those of what holds it; ``place`` is a name or ``[3]``."""
     for path, problem in error.faults:
         faults.append((f"{place}.{path}" if path and not path.startswith("[") else f"{place}{path}", problem))
-    if len(faults) > _MOST_FAULTS:
-        raise GivenUp(f"has more than {_MOST_FAULTS:,} faults, such as {faults[0][0]}: {faults[0][1]}")
+    if len(faults) > _MAX_FAULTS:
+        raise GivenUp(f"has more than {_MAX_FAULTS:,} faults, such as {faults[0][0]}: {faults[0][1]}")
 
 
 def place_of(key: object, number: int) -> str:
@@ -69,8 +107,8 @@ def place_of(key: object, number: int) -> str:
 
 def text(value: Any) -> str:
     """A string of any Unicode; lone surrogates have no UTF-8 form and are refused."""
-    if not isinstance(value, str):
-        raise refused(f"must be a string, not {type_name(value)}")
+    if type(value) is not str:
+        raise not_a("a string", value)
     if not value.isascii():
         try:
             value.encode()
@@ -81,39 +119,50 @@ def text(value: Any) -> str:
 
 def number(value: Any) -> str:
     """An int, float or Decimal, exact and never in exponent form; a bool is no number."""
-    if isinstance(value, float):
-        digits = float.__repr__(value)  # not repr(): numpy's floats are floats, and show their type there
+    kind = type(value)
+    if kind is float:
+        digits = repr(value)
         if digits[-1].isdigit() and "e" not in digits:
             return digits
         written = _fixed_point(Decimal(digits))
-        return written if "." in written else f"{written}.0"  # still a float to whoever reads it
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() > _MOST_BITS:
+        return written if "." in written else f"{written}.0"  # the reader sees a float, too
+    if kind is int:
+        if value.bit_length() > _MAX_BITS:
             raise refused("has too many digits")
-        return int.__repr__(value)
-    if isinstance(value, Decimal):
+        return repr(value)
+    if kind is Decimal:
         return _fixed_point(value)
-    raise refused(f"must be a number, not {type_name(value)}")
+    # A number in a text is not guessed at: "1.234" is 1234 in one country and 1.234 in another.
+    raise not_a("a number", value, '; give Decimal("12.50") for "12,50"' if isinstance(value, str) else "")
 
 
 def _fixed_point(value: Decimal) -> str:
     if not value.is_finite():
         raise refused("must be a finite number, not NaN or infinity")
-    if value.adjusted() > _MOST_EXPONENT or value.adjusted() - len(value.as_tuple().digits) < -_MOST_EXPONENT:
+    if value.adjusted() > _MAX_EXPONENT or value.adjusted() - len(value.as_tuple().digits) < -_MAX_EXPONENT:
         raise refused("has too many digits")
-    return Decimal.__format__(value, "f")
+    return format(value, "f")
+
+
+def moment(value: dt.date | dt.time) -> str:
+    """A date, a time or both, in ISO form."""
+    written = value.isoformat()
+    if not _ISO.match(written):
+        raise refused("must be a date or time that there is")
+    return f'"{written}"'
 
 
 def scalar(value: Any) -> str | None:
-    """A string, number, bool, or date or time in ISO form; None when the value is none of these."""
-    if isinstance(value, str):
+    """A string, number, bool, date or time; None when the value is none of these."""
+    kind = type(value)
+    if kind is str:
         return text(value)
-    if isinstance(value, bool):
+    if kind is bool:
         return "true" if value else "false"
-    if isinstance(value, (int, float, Decimal)):
+    if kind is int or kind is float or kind is Decimal:
         return number(value)
     if isinstance(value, (dt.date, dt.time)):
-        return f'"{value.isoformat()}"'
+        return moment(value)
     return None
 
 
@@ -128,11 +177,11 @@ def anything(value: Any, level: int) -> str:
         return _free_object(value, level)
     if isinstance(value, (list, tuple)):
         return listed(value, lambda item: anything(item, level + 1), level)
-    raise refused(f"must be something that JSON has (string, number, boolean, list, object), not {type_name(value)}")
+    raise not_a("something that JSON has (string, number, boolean, list, object)", value)
 
 
 def _free_object(value: Mapping[Any, Any], level: int) -> str:
-    """An object whose keys nobody has laid down."""
+    """An object that may have any keys."""
     check_level(level)
     parts: list[str] = []
     faults: list[Fault] = []
@@ -153,7 +202,7 @@ def _free_object(value: Mapping[Any, Any], level: int) -> str:
 def listed(value: Any, write: Writer, level: int) -> str:
     """A list or tuple, each item written by ``write``."""
     if not isinstance(value, (list, tuple)):
-        raise refused(f"must be a list, not {type_name(value)}")
+        raise not_a("a list", value)
     check_level(level)
     parts: list[str] = []
     faults: list[Fault] = []
@@ -173,13 +222,13 @@ def listed(value: Any, write: Writer, level: int) -> str:
 
 def check_level(level: int) -> None:
     """Refuse what lies too deep; this also ends a structure that contains itself."""
-    if level > MOST_LEVELS:
-        raise refused(f"lies deeper than {MOST_LEVELS} levels")
+    if level > MAX_LEVELS:
+        raise refused(f"lies deeper than {MAX_LEVELS} levels")
 
 
 def grown(size: int, part: str) -> int:
-    """``size`` and one more part; GivenUp when that is more than an event may have."""
+    """``size`` and one more part, in characters; TooLarge when that is more than is ever written."""
     size += len(part) + 1
-    if size > MOST_BYTES:
-        raise GivenUp(f"is larger than {MOST_BYTES:,} bytes")
+    if size > MAX_WRITTEN:
+        raise TooLarge(f"is larger than {MAX_WRITTEN:,} bytes; at most {MAX_BYTES:,} are allowed")
     return size

@@ -10,6 +10,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, Unpack
 
 from insend_relay.outbox.durability import Durability
@@ -21,19 +22,23 @@ from insend_relay.outbox.errors import (
     OutboxUnreachable,
     SettingsError,
     SpoolError,
+    forget_frames,
 )
 from insend_relay.outbox.idempotency import MISMATCH, dedup_key
 from insend_relay.outbox.keys import APP_KEY, Lane
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers.call_site import warn_once
 from insend_relay.producers.calls import Asked, Calls
 from insend_relay.producers.event_visitor import NO_ONE, is_opted_out, visitor_of
 from insend_relay.producers.events import Id, R
+from insend_relay.producers.left_out import log_left_out
 from insend_relay.producers.receipt import Receipt, Where
 from insend_relay.producers.request import Request
 from insend_relay.producers.salvage import salvage
-from insend_relay.producers.validation import Checked, Event, Validator, is_event_type, usable_uids
+from insend_relay.producers.uids import guest_uid_for_order, usable_uids
+from insend_relay.producers.validation import Checked, Event, Faulty, Validator, is_event_type
 
 _DOMAIN = re.compile(r"[^\s/:@?#]+\Z")
 _MOST_OF_FAULTS = 2_000  # characters in a dead letter and a log line: thousands of items may each be wrong
@@ -49,6 +54,7 @@ class ProducerSettings(TypedDict, total=False):
     namespace: str
     enabled: bool
     invalid: Literal["auto", "raise", "bury"]
+    oversize: Literal["refuse", "trim"]
     guest_cookie: str
     opt_out_cookie: str
     enqueue_timeout_ms: int
@@ -58,6 +64,7 @@ class ProducerSettings(TypedDict, total=False):
     spool_most_megabytes: int
 
 
+@masked("id", "where", "counted")
 class Plan(NamedTuple):
     """What becomes of an event.
 
@@ -153,12 +160,20 @@ class Producer(Calls[R]):
         self._app = self.settings.app_key
         self._domain = self.settings.domain.strip().lower()
         self._check_account()
-        self._validator = Validator(self._app, self._domain)
+        self._validator = Validator(self._app, self._domain, trim=self.settings.oversize == "trim")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read the ``INSEND_*`` variables; SettingsError lists every fault."""
         return cls(settings=Settings.from_env(environ))
+
+    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+        """A copy, and an unpickled one, has the same settings and makes its own connections."""
+        return partial(type(self), settings=self.settings), ()
+
+    def guest_uid_for(self, order_id: Id) -> str:
+        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``."""
+        return guest_uid_for_order(self._app, order_id)
 
     def _check_account(self) -> None:
         if not self.settings.enabled or self.recorder is not None:
@@ -191,18 +206,21 @@ class Producer(Calls[R]):
         event = asked.event
         if request is not None:
             event = event._replace(visitor=visitor_of(asked, request, self._app, logged_in))
-        try:
-            checked = self._validator.check(event, asked.idempotency_key)
-        except InvalidEvent as error:
+        opted_out = is_opted_out(asked, logged_in)
+        del logged_in  # an error reporter records the local variables of this frame
+        examined = self._validator.examine(event, asked.idempotency_key)
+        event, checked = examined.event, examined.outcome
+        if isinstance(checked, Faulty):
             if self._raises(asked):
-                raise
-            return self._burial(event_id, event, error, opted_out=is_opted_out(asked, logged_in))
-        if is_opted_out(asked, logged_in):
+                raise InvalidEvent(checked.faults)
+            return self._burial(event_id, event, InvalidEvent(checked.faults), opted_out=opted_out)
+        if opted_out:
             return Plan(event_id, "opted_out", event, counted="opted_out", payload=checked.payload)
         if not (checked.visitor_uid or checked.guest_uid):
             if asked.scope.names_visitor:
                 self._tell_of_no_one(asked)
             return Plan(event_id, "no_visitor", event, counted="no_visitor", payload=checked.payload)
+        log_left_out(event_id, examined)
         about = None if asked.scope.names_visitor else request
         entry = Entry(
             _lane(self._app, checked),
@@ -286,4 +304,6 @@ def not_accepted(error: OutboxError | None, spool: SpoolError | None = None, *, 
         else "the event was not kept: call again later, or drop it"
     )
     said = "; ".join(str(each) for each in (error, spool) if each is not None)
+    for each in (error, spool):
+        forget_frames(each)
     return NotAccepted(f"{said}; {outcome}", unknown=unknown)

@@ -13,11 +13,11 @@ from insend_relay.producers.json_writer import (
     Writer,
     check_level,
     grown,
+    not_a,
     note,
     place_of,
     refused,
     text,
-    type_name,
 )
 
 
@@ -50,7 +50,7 @@ class Shape:
     def write(self, value: Any) -> str:
         """The object's JSON text; Refused with every fault in it."""
         if type(value) is not dict and not isinstance(value, Mapping):
-            raise refused(f"must be an object, not {type_name(value)}")
+            raise not_a("an object", value)
         check_level(self.level)
         parts: list[str] = []
         faults: list[Fault] = []

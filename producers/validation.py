@@ -11,33 +11,37 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from insend_relay.outbox.errors import InvalidEvent
-from insend_relay.outbox.keys import GUEST_UID, VISITOR_UID
+from insend_relay.outbox.masked import masked
 from insend_relay.producers.event_types import ANY, LENIENT, NAME, STRICT
 from insend_relay.producers.json_writer import (
-    MOST_BYTES,
+    MAX_BYTES,
     Fault,
     GivenUp,
     Refused,
+    TooLarge,
     anything,
+    not_a,
     note,
-    number,
     refused,
     text,
-    type_name,
 )
+from insend_relay.producers.oversize import DROPPABLE, Dropped, advice, without
+from insend_relay.producers.plain_values import plain, plain_scalar
 from insend_relay.producers.shape import Shape, nearest
+from insend_relay.producers.uids import guest_uid_text, visitor_uid_text
 from insend_relay.producers.visitor import Visitor
-from insend_relay.producers.visitor_info import VISITOR_INFO
+from insend_relay.producers.visitor_info import VISITOR_INFO, without_blanks
 
 _URL = re.compile(
     r"https?://(?:[^/?#@\s]*@)?((?:\[[0-9a-f:.]+\]|[^/?#@\s:\[\]\\]+)(?::\d+)?)(?=[/?#]|\Z)", re.IGNORECASE
 )
 _HOST = re.compile(r"[^/?#@\s]+\Z")
-_MOST_OF_AN_ADDRESS = 2_048  # bytes of a request's url, path, host or referrer in JSON; an event has its limit, too
+_MAX_ADDRESS_BYTES = 2_048  # bytes of a request's url, path, host or referrer in JSON; an event has its limit, too
 _ATTRIBUTES = Shape(further=anything, level=2)
 _TYPES = tuple(STRICT)
 
 
+@masked()
 class Event(NamedTuple):
     """What a caller gave: anything at all, not yet checked; ``faults`` are those of the call itself."""
 
@@ -56,6 +60,7 @@ class Event(NamedTuple):
         return {name: value for name, value in given.items() if value is not None}
 
 
+@masked()
 class Checked(NamedTuple):
     """An event that keeps the rules.
 
@@ -70,22 +75,103 @@ class Checked(NamedTuple):
     payload: bytes
 
 
+class Faulty(NamedTuple):
+    """What is wrong with an event that breaks the rules.
+
+    Attributes:
+        faults: Paths and problems, see ``InvalidEvent``.
+        too_large: Whether its size alone is at fault.
+        size: Of an event that is too large, bytes; None when it is too large to be measured.
+    """
+
+    faults: tuple[Fault, ...]
+    too_large: bool = False
+    size: int | None = None
+
+
+class Examined(NamedTuple):
+    """An event and what became of its check.
+
+    Attributes:
+        event: The event as it was checked. Where a value was of another type, in plain values: an iterator is read
+            only once.
+        outcome: The event as it will be sent, or what is wrong with it.
+        blank: The fields of ``visitor_info`` that were left out because they were blank.
+        dropped: The fields that were left out because the event was too large (``INSEND_OVERSIZE=trim``).
+    """
+
+    event: Event
+    outcome: Checked | Faulty
+    blank: tuple[str, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+
+
 class Validator:
     """Checks and writes the events of one account.
 
     Args:
         app_key: The application's key.
         domain: The account's domain, lower case.
+        trim: Whether an event that is too large is sent without optional fields; else it breaks the rules.
     """
 
-    def __init__(self, app_key: str, domain: str) -> None:
+    def __init__(self, app_key: str, domain: str, *, trim: bool = False) -> None:
         self.domain = domain
+        self._trim = trim
         self._head = f'{{"app_key":{text(app_key)}'
         self._domain = f',"domain":{text(domain)}'
         self._default_host = f',"host":{text(domain)}'
 
     def check(self, event: Event, idempotency_key: object = None) -> Checked:
         """The event as it will be sent; InvalidEvent with every fault."""
+        outcome = self.examine(event, idempotency_key).outcome
+        if isinstance(outcome, Faulty):
+            raise InvalidEvent(outcome.faults)
+        return outcome
+
+    def examine(self, event: Event, idempotency_key: object = None) -> Examined:
+        """Check an event; never raises.
+
+        An event that keeps the rules as it is given, as nearly all do, is walked once. Any other is made plain first:
+        only then it is known what is wrong.
+        """
+        try:
+            outcome = self._written(event, idempotency_key)
+        except Exception:  # noqa: BLE001 - an object of the application raised; made plain, it is a fault with a path
+            outcome = None
+        if isinstance(outcome, Checked):
+            return Examined(event, outcome)
+        event, blank = _made_plain(event)
+        outcome = self._written(event, idempotency_key)
+        if isinstance(outcome, Faulty) and outcome.too_large:
+            return self._shortened(event, outcome, blank)
+        return Examined(event, outcome, blank)
+
+    def _shortened(self, event: Event, too_large: Faulty, blank: tuple[str, ...]) -> Examined:
+        """The event without the optional fields that make it too large, or the fault that names them."""
+        shorter = event
+        dropped: list[Dropped] = []
+        found: Checked | Faulty = too_large
+        for field in DROPPABLE:
+            properties, count = without(event.type, shorter.properties, field)
+            if not count:
+                continue
+            shorter = shorter._replace(properties=properties)
+            dropped.append(Dropped(field, count))
+            found = self._written(shorter, None)
+            if isinstance(found, Checked) or not found.too_large:
+                break
+        if isinstance(found, Checked) and self._trim:
+            return Examined(shorter, found, blank, tuple(dropped))
+        if isinstance(found, Faulty) and not found.too_large:  # its other faults came after the size was exceeded
+            return Examined(event, Faulty((*too_large.faults, *found.faults)), blank)
+        fits = isinstance(found, Checked)
+        size = len(found.payload) if isinstance(found, Checked) else found.size
+        ((path, problem),) = too_large.faults
+        return Examined(event, Faulty(((path, problem + advice(dropped, size, fits=fits)),)), blank)
+
+    def _written(self, event: Event, idempotency_key: object) -> Checked | Faulty:
+        """The event as it will be sent, or every fault."""
         faults = [*event.faults]
         if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
             faults.append(("idempotency_key", "must be a string that says something"))
@@ -100,13 +186,16 @@ class Validator:
         try:
             self._write_event(event, parts, faults)
         except GivenUp as error:
-            faults.append(("event", str(error)))
+            too_large = isinstance(error, TooLarge) and not faults
+            return Faulty((*faults, ("event", str(error))), too_large=too_large)
         if faults:
-            raise InvalidEvent(faults)
+            return Faulty(tuple(faults))
         parts.append("}")
         payload = "".join(parts).encode()
-        if len(payload) > MOST_BYTES:
-            raise InvalidEvent([("event", f"is {len(payload):,} bytes; at most {MOST_BYTES:,} are allowed")])
+        size = len(payload)
+        if size > MAX_BYTES:
+            problem = f"is {size:,} bytes; at most {MAX_BYTES:,} are allowed"
+            return Faulty((("event", problem),), too_large=True, size=size)
         return Checked(visitor_uid, guest_uid, payload)
 
     def _write_event(self, event: Event, parts: list[str], faults: list[Fault]) -> None:
@@ -119,7 +208,7 @@ class Validator:
         if info != "{}":
             parts.append(f',"visitor_info":{info}')
         elif event.type == "update_info":
-            faults.append(("visitor_info", "missing; it is all that update_info carries"))
+            faults.append(("visitor_info", "missing or blank; it is all that update_info carries"))
         properties = {} if event.properties is None else event.properties
         parts.append(f',"properties":{attempt(shape.write, properties, "properties", faults)}')
         if event.attributes is not None:
@@ -157,36 +246,10 @@ def attempt(write: Callable[[Any], str], value: Any, path: str, faults: list[Fau
         return ""
 
 
-def visitor_uid_text(value: object) -> str:
-    """A registered visitor's uid as it is sent; "" when there is none."""
-    if value is None or value == "":
-        return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = number(value)
-    if not isinstance(value, str):
-        raise refused(f"must be a string or a whole number, not {type_name(value)}")
-    if not VISITOR_UID.match(value):
-        if VISITOR_UID.match(value.lower()):
-            raise refused("capital letters are not allowed (0-9, a-z, -): write it in small letters, everywhere alike")
-        raise refused("must be 1 to 128 of 0-9, a-z and -; derive such an id from yours (a hash does)")
-    return value
-
-
-def guest_uid_text(value: object) -> str:
-    """A guest's uid as it is sent; "" when there is none."""
-    if value is None or value == "":
-        return ""
-    if not isinstance(value, str):
-        raise refused(f"must be a string, not {type_name(value)}")
-    if not GUEST_UID.match(value):
-        raise refused("must be 1 to 128 of 0-9, A-Z, a-z, '.', '_' and -, as in the cookie convead_guest_uid")
-    return value
-
-
 def _known_type(event: Event, faults: list[Fault]) -> tuple[str, Shape]:
     """The event type as JSON, and its rules; a type that nobody knows is a fault, unless it is meant."""
-    if not isinstance(event.type, str):
-        faults.append(("type", f"must be a string, not {type_name(event.type)}"))
+    if type(event.type) is not str:
+        note(not_a("a string", event.type), "type", faults)
         return "", ANY
     shape = (STRICT if event.strict else LENIENT).get(event.type)
     if shape is not None:
@@ -224,13 +287,20 @@ def _host(value: object) -> str:
     return written
 
 
-def usable_uids(visitor: Visitor) -> tuple[str, str]:
-    """The uids of an event that breaks the rules, each "" unless it keeps them itself."""
-    faults: list[Fault] = []
-    return (
-        attempt(visitor_uid_text, visitor.visitor_uid, "visitor_uid", faults),
-        attempt(guest_uid_text, visitor.guest_uid, "guest_uid", faults),
+def _made_plain(event: Event) -> tuple[Event, tuple[str, ...]]:
+    """The event in plain values and without blank fields of ``visitor_info``, and the names of these."""
+    info = plain(event.visitor_info)
+    blank: tuple[str, ...] = ()
+    if isinstance(info, dict):
+        info, blank = without_blanks(info)
+    made = event._replace(
+        type=plain_scalar(event.type),
+        properties=plain(event.properties),
+        visitor_info=info,
+        attributes=plain(event.attributes),
+        visitor=Visitor(*map(plain_scalar, event.visitor)),
     )
+    return made, blank
 
 
 def usable_page(url: str, path: str, host: str, referrer: str) -> Visitor:
@@ -238,10 +308,10 @@ def usable_page(url: str, path: str, host: str, referrer: str) -> Visitor:
     faults: list[Fault] = []
 
     def usable(write: Callable[[Any], str], value: str) -> str | None:
-        if len(value) > _MOST_OF_AN_ADDRESS:
+        if len(value) > _MAX_ADDRESS_BYTES:
             return None
         written = attempt(write, value, "", faults)
-        return value if written and len(written.encode()) <= _MOST_OF_AN_ADDRESS else None
+        return value if written and len(written.encode()) <= _MAX_ADDRESS_BYTES else None
 
     def address(value: str) -> str | None:
         return usable(text, value) or usable(text, value.partition("?")[0])
