@@ -8,11 +8,26 @@
 Light on purpose: it needs redis and nothing of Celery or requests.
 """
 
-from insend_relay.outbox.errors import InvalidEvent, NotAccepted
+from insend_relay.outbox.errors import InvalidEvent, NotAccepted, SettingsError
+from insend_relay.outbox.settings import Settings
 from insend_relay.producers.async_insend import AsyncInSend
+from insend_relay.producers.events import Id, Item, Number
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.not_given import NOT_GIVEN
 from insend_relay.producers.receipt import Receipt
 from insend_relay.producers.visitor_info import ERASE
 
-__all__ = ["ERASE", "NOT_GIVEN", "AsyncInSend", "InSend", "InvalidEvent", "NotAccepted", "Receipt"]
+__all__ = [
+    "ERASE",
+    "NOT_GIVEN",
+    "AsyncInSend",
+    "Id",
+    "InSend",
+    "InvalidEvent",
+    "Item",
+    "NotAccepted",
+    "Number",
+    "Receipt",
+    "Settings",
+    "SettingsError",
+]

@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from insend_relay.outbox.masked import masked
 from insend_relay.producers.call_site import call_site
 from insend_relay.producers.events import Events, Id, R
 from insend_relay.producers.not_given import NOT_GIVEN, NotGiven
 from insend_relay.producers.request import Request, current
 from insend_relay.producers.validation import Event
 from insend_relay.producers.visitor import VisitorScope
+from insend_relay.producers.without_frames import without_frames
 
 
+@masked()
 class Said(NamedTuple):
     """What ``with visitor()`` gives.
 
@@ -37,6 +40,7 @@ EMPTY = VisitorScope()
 NOTHING = Said(EMPTY, None)
 
 
+@masked()
 class Asked(NamedTuple):
     """A call: an event as its caller gave it, and the request in which it was made.
 
@@ -83,6 +87,7 @@ class Calls(Events[R]):
     def __init__(self, visitor: ContextVar[Said] | None = None) -> None:
         self._visitor = visitor or ContextVar("insend_visitor", default=NOTHING)
 
+    @without_frames
     def event(
         self,
         type: str,
@@ -134,6 +139,7 @@ class Calls(Events[R]):
         event = Event(type, properties, visitor_info, attributes, scope.visitor(), strict)
         return self.take(Asked(event, scope, idempotency_key, current(), site=site))
 
+    @without_frames
     def __call__(
         self,
         command: str,
@@ -184,6 +190,20 @@ class Calls(Events[R]):
             yield
         finally:
             self._visitor.set(outer)  # not reset(token): a framework may end a request in another context
+
+    @abstractmethod
+    def guest_uid_for(self, order_id: Id) -> str:
+        """A stable guest uid for an order that is made without a visitor, as by phone.
+
+        It depends on the account and the order's id alone, so that a later ``order_update`` finds the same guest. It is
+        no secret.
+
+        Args:
+            order_id: The order's id, as in ``purchase``; 5001 and "5001" are one order.
+
+        Raises:
+            InvalidEvent: ``order_id`` is no id.
+        """
 
     @abstractmethod
     def take(self, asked: Asked) -> R:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
 from insend_relay.producers.not_given import NotGiven
+from insend_relay.producers.without_frames import without_frames
 
 Id = str | int | uuid.UUID
 Number = int | float | Decimal
@@ -54,6 +55,7 @@ class Events(ABC, Generic[R]):
     def event(self, type: str, properties: Mapping[str, Any] | None = None, /, **common: Unpack[Common]) -> R:
         """Take one event of any type."""
 
+    @without_frames
     def add_to_cart(
         self,
         *,
@@ -76,6 +78,7 @@ class Events(ABC, Generic[R]):
         }
         return self.event("add_to_cart", properties, **common)
 
+    @without_frames
     def remove_from_cart(
         self,
         *,
@@ -89,10 +92,12 @@ class Events(ABC, Generic[R]):
         properties = {"product_id": product_id, "qnt": qnt, "product_name": product_name, "product_url": product_url}
         return self.event("remove_from_cart", properties, **common)
 
+    @without_frames
     def update_cart(self, *, items: Iterable[Item], **common: Unpack[Common]) -> R:
         """The whole cart as it is now; an empty list means that it was cleared."""
         return self.event("update_cart", {"items": items}, **common)
 
+    @without_frames
     def view_product(
         self,
         *,
@@ -115,6 +120,7 @@ class Events(ABC, Generic[R]):
         }
         return self.event("view_product", properties, **common)
 
+    @without_frames
     def purchase(
         self,
         *,
@@ -128,6 +134,7 @@ class Events(ABC, Generic[R]):
         properties = {"order_id": order_id, "revenue": revenue, "items": items, "state": state}
         return self.event("purchase", properties, **common)
 
+    @without_frames
     def order_update(
         self,
         *,
@@ -144,6 +151,7 @@ class Events(ABC, Generic[R]):
         properties = {"order_id": order_id, "state": state, "revenue": revenue, "items": items}
         return self.event("order_update", properties, **common)
 
+    @without_frames
     def custom(self, *, key: str, properties: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> R:
         """An event of your own, whose key is set up in the account; further properties are free."""
         if properties is None:
@@ -152,18 +160,22 @@ class Events(ABC, Generic[R]):
             properties = {"key": key} | {name: value for name, value in properties.items() if name != "key"}
         return self.event("custom", properties, **common)
 
+    @without_frames
     def file(self, *, file_url: str, file_title: str | None = None, **common: Unpack[Common]) -> R:
         """A file was downloaded."""
         return self.event("file", {"file_url": file_url, "file_title": file_title}, **common)
 
+    @without_frames
     def link(self, *, key_page_id: Id | float | Decimal | None = None, **common: Unpack[Common]) -> R:
         """A page was opened; ``url``, ``path``, ``title`` and ``referrer`` say which."""
         return self.event("link", {"key_page_id": key_page_id}, **common)
 
+    @without_frames
     def mailto(self, *, email: str, **common: Unpack[Common]) -> R:
         """An e-mail address was clicked."""
         return self.event("mailto", {"email": email}, **common)
 
+    @without_frames
     def update_info(self, **common: Unpack[Common]) -> R:
         """What is known about the visitor changed: give ``visitor_info``."""
         return self.event("update_info", {}, **common)

@@ -97,6 +97,10 @@ class FlaskInSend(Calls[Receipt]):
         request_started.connect(self._start, app)
         request_finished.connect(self._finish, app)
 
+    def guest_uid_for(self, order_id: Id) -> str:
+        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``."""
+        return self._account().insend.guest_uid_for(order_id)
+
     def take(self, asked: Asked) -> Receipt:
         """Keep a call's event in Redis."""
         account = self._account()

@@ -49,7 +49,7 @@ def usable_uids(visitor: Visitor) -> tuple[str, str]:
 
 
 def guest_uid_for_order(app_key: str, order_id: Any) -> str:
-    """A stable guest uid for an order that is made without a visitor: ``order-`` and 32 hex digits.
+    """A stable guest uid for an order that is made without a visitor: ``order-`` and 32 hex digits of an HMAC-SHA256.
 
     Args:
         app_key: The application's key: two accounts have different uids for one order id.
@@ -58,13 +58,14 @@ def guest_uid_for_order(app_key: str, order_id: Any) -> str:
     Raises:
         InvalidEvent: ``order_id`` is no id.
     """
+    order_id = plain_scalar(order_id)
     try:
-        written = identifier(plain_scalar(order_id))
+        identifier(order_id)
     except Refused as error:
-        problem = error.faults[0][1]
+        faults = [("order_id", problem) for _, problem in error.faults]
     else:
-        return f"order-{hmac.digest(app_key.encode(), written.encode(), 'sha256').hex()[:32]}"
-    raise InvalidEvent([("order_id", problem)])
+        return f"order-{hmac.digest(app_key.encode(), str(order_id).encode(), 'sha256').hex()[:32]}"
+    raise InvalidEvent(faults)
 
 
 def _usable(write: Any, value: Any) -> str:

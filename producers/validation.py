@@ -89,6 +89,7 @@ class Faulty(NamedTuple):
     size: int | None = None
 
 
+@masked("dropped")
 class Examined(NamedTuple):
     """An event and what became of its check.
 

@@ -12,8 +12,10 @@ from django.db import transaction
 from insend_relay.outbox.errors import InvalidEvent, NotAccepted, SettingsError
 from insend_relay.producers.calls import Asked, Calls, Said
 from insend_relay.producers.django.request import in_debug
+from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.validation import is_event_type
+from insend_relay.producers.without_frames import without_frames
 
 _log = logging.getLogger("insend_relay.producers")
 
@@ -46,6 +48,7 @@ class OnCommit(Calls[None]):
         self._insend = insend
         self._using = using
 
+    @without_frames
     def __call__(  # type: ignore[override]  # an event type: the vendor's pages know of no transactions
         self,
         type: str,
@@ -59,6 +62,10 @@ class OnCommit(Calls[None]):
     def using(self, alias: str) -> Self:
         """The same for another database's transaction: ``insend.on_commit.using("orders").purchase(...)``."""
         return type(self)(self._insend, self._visitor, using=alias)
+
+    def guest_uid_for(self, order_id: Id) -> str:
+        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``."""
+        return self._insend().guest_uid_for(order_id)
 
     def take(self, asked: Asked) -> None:
         """Keep a call's event once the transaction has committed."""

@@ -17,6 +17,7 @@ from insend_relay.producers.async_insend import AsyncInSend
 from insend_relay.producers.calls import NOTHING, Asked, Calls, Said
 from insend_relay.producers.django.configuration import configuration
 from insend_relay.producers.django.on_commit import OnCommit
+from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.receipt import Receipt
 
@@ -58,6 +59,10 @@ class DjangoInSend(Calls[Receipt]):
         self._made = made
         self.on_commit = OnCommit(made, visitor)
 
+    def guest_uid_for(self, order_id: Id) -> str:
+        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``."""
+        return self._made().guest_uid_for(order_id)
+
     def take(self, asked: Asked) -> Receipt:
         """Keep a call's event in Redis."""
         return self._made().take(asked)
@@ -69,6 +74,10 @@ class AsyncDjangoInSend(Calls[Coroutine[Any, Any, Receipt]]):
     def __init__(self, made: AtFirstUse[AsyncInSend], visitor: ContextVar[Said]) -> None:
         super().__init__(visitor)
         self._made = made
+
+    def guest_uid_for(self, order_id: Id) -> str:
+        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``."""
+        return self._made().guest_uid_for(order_id)
 
     def take(self, asked: Asked) -> Coroutine[Any, Any, Receipt]:
         """Keep a call's event in Redis."""
