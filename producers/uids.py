@@ -15,7 +15,8 @@ from insend_relay.producers.visitor import Visitor
 
 def visitor_uid_text(value: Any) -> str:
     """A registered visitor's uid as it is sent; "" when there is none."""
-    value = plain_scalar(value)
+    if type(value) is not str:
+        value = plain_scalar(value)
     if value is None:
         return ""
     if type(value) is int:
@@ -32,7 +33,8 @@ def visitor_uid_text(value: Any) -> str:
 
 def guest_uid_text(value: Any) -> str:
     """A guest's uid as it is sent; "" when there is none."""
-    value = plain_scalar(value)
+    if type(value) is not str:
+        value = plain_scalar(value)
     if value is None:
         return ""
     if type(value) is not str:
