@@ -30,7 +30,7 @@ from insend_relay.producers.flask import FlaskInSend
 from insend_relay.producers.request import Request, serving
 from insend_relay.producers.testing import recording
 from insend_relay.producers.validation import Checked, Event, Validator
-from insend_relay.producers.visitor import Visitor
+from insend_relay.producers.visitor import Visitor, VisitorScope
 
 SECRETS = ("anna@example.com", "Анна", "customer-77", "Guest.88", "+491234", "/private/page", "ORDER-99", "5551.25")
 EVENT: dict[str, Any] = {
@@ -158,6 +158,7 @@ def test_the_logged_in_visitor_of_a_request_is_not_shown() -> None:
 
 def test_objects_that_hold_an_event_show_types_and_sizes() -> None:
     visitor = Visitor("customer-77", "Guest.88", "https://shop.example.com/private/page")
+    scope = VisitorScope("customer-77", "Guest.88")
     event = Event("purchase", {"order_id": "ORDER-99", "revenue": 5551.25}, EVENT["visitor_info"], None, visitor)
     examined = Validator("test-app-key", "shop.example.com").examine(event)
     checked = examined.outcome
@@ -167,11 +168,11 @@ def test_objects_that_hold_an_event_show_types_and_sizes() -> None:
     invalid = InvalidEntry("test-app-key", new_id(), lane, "purchase", checked.payload, "properties.revenue: missing")
     call = entry.call(Calls(Keys()))
     record = Record(bytes(16), 1, 2, 3, "Guest.88", checked.payload)
-    plan = InSend(**NOWHERE)._plan(Asked(event, None, None), None)
+    plan = InSend(**NOWHERE)._plan(Asked(event, scope, None, None), None)
     with recording() as events:
         InSend(**NOWHERE).purchase(**EVENT, **UIDS)
-    asked = Asked(event, "key ORDER-99", None)
-    held = [visitor, event, asked, examined, checked, lane, entry, invalid, call, record, plan, events.sent]
+    asked = Asked(event, scope, "key ORDER-99", None)
+    held = [visitor, scope, event, asked, examined, checked, lane, entry, invalid, call, record, plan, events.sent]
     for value in held:
         for shown in (repr(value), str([value]), *recorded(value)):
             assert not any(secret in shown for secret in SECRETS), shown
