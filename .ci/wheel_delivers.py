@@ -24,7 +24,8 @@ def main(insend: str) -> None:
         Sandbox() as sandbox,
     ):
         given = {"INSEND_APP_KEY": "check", "INSEND_DOMAIN": "shop.example.com", "INSEND_REDIS_URL": redis.url}
-        environ = {**os.environ, **given, "INSEND_TRACKER_URL": sandbox.url, "NO_PROXY": "127.0.0.1"}
+        given |= {"INSEND_TRACKER_URL": sandbox.url, "INSEND_STOP_SECONDS": "100"}  # nor a slow processor
+        environ = {**os.environ, **given, "NO_PROXY": "127.0.0.1"}
         event = ["send", "custom", "--visitor-uid", "42", "--properties", '{"key": "signed_up"}']
         subprocess.run([insend, *event], env=environ, check=True, stdout=subprocess.DEVNULL)
         with (Path(folder) / "worker.log").open("w") as log:

@@ -55,6 +55,7 @@ def find_server(server: Server | Path = "any") -> Path:
 
 _PORTS = range(20_000, 32_000)
 _TRIES = 5  # ports, when any will do
+_START_SECONDS = 120.0  # a loaded machine takes its time, and so does a large append-only file
 _STOP_SECONDS = 30.0
 
 
@@ -109,10 +110,10 @@ class EmbeddedRedis:
             return self._start_on(self.port)
         for _ in range(_TRIES - 1):
             try:
-                return self._start_on(self.port or _free_port())
+                return self._start_on(self.port or free_port())
             except NoServer:  # somebody was quicker to take that port
                 self.port = 0
-        return self._start_on(_free_port())
+        return self._start_on(free_port())
 
     def _start_on(self, port: int) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -144,8 +145,8 @@ class EmbeddedRedis:
                 process.kill()
                 process.wait()
 
-    def _wait_ready(self, seconds: float = 30.0) -> None:
-        give_up = time.monotonic() + seconds
+    def _wait_ready(self) -> None:
+        give_up = time.monotonic() + _START_SECONDS
         with connect(self.url, timeout_seconds=1.0) as client:
             while not self._answers(client):
                 if not self.alive or time.monotonic() > give_up:
@@ -179,6 +180,6 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Below those that the kernel gives to outgoing connections: else one may take it while the server restarts."""
     return next(port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(port))

@@ -24,7 +24,7 @@ from insend_relay.outbox.errors import RelayError
 
 HERE = Path(__file__).resolve().parent
 PORT = 8000  # if it is free
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
 # {fd} is the number of the socket that the server is to listen on
@@ -71,7 +71,7 @@ def answers(address: str, give_up: Callable[[], bool]) -> bool:
     """Wait until the shop answers; False when it was given up."""
     while not give_up():
         try:
-            with urllib.request.urlopen(address, timeout=1):  # noqa: S310 - our own address
+            with urllib.request.urlopen(address, timeout=10):  # noqa: S310 - our own address
                 return True
         except (urllib.error.URLError, OSError):
             threading.Event().wait(0.1)

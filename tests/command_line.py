@@ -46,6 +46,7 @@ class CommandLine:
             "INSEND_NAMESPACE": namespace,
             "INSEND_APP_KEY": "shop",
             "INSEND_DOMAIN": "shop.example.com",
+            "INSEND_ENQUEUE_TIMEOUT_MS": "60000",  # a slow machine must not decide
         }
 
     def __call__(self, *arguments: object, stdin: str = "", **settings: str) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import yaml
 from tools import needs
 from waiting import wait_until
 
-from insend_relay.console.embedded import Server, find_server
+from insend_relay.console.embedded import Server, find_server, free_port
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.settings import Settings, variable
 
@@ -31,8 +30,7 @@ CONF = DEPLOY / "redis.conf"
 @contextmanager
 def a_server(server: Server, folder: Path) -> Iterator[tuple[redis.Redis, subprocess.Popen[bytes]]]:
     """A server started with our conf, on a free port and in a folder of its own; it must not have complained."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / "log"
     command = [str(find_server(server)), str(CONF), "--port", str(port), "--dir", str(folder), "--logfile", str(log)]
     with subprocess.Popen(command) as process, connect(f"redis://127.0.0.1:{port}/0") as client:

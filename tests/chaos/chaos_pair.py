@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ import redis
 from chaos_processes import wait_for
 
 from insend_relay.console.child import start_child
-from insend_relay.console.embedded import EmbeddedRedis, find_server
+from insend_relay.console.embedded import EmbeddedRedis, find_server, free_port
 from insend_relay.outbox.connection import connect
 
 NAME = "relay"  # by which the Sentinel knows the pair
@@ -46,8 +45,7 @@ class Pair:
         """Start all, and wait until the replica follows."""
         first, second = (server.start() for server in self.servers)
         follow(second, first)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         conf = self._folder / "sentinel.conf"
         conf.write_text(_SENTINEL.format(port=self._port, folder=self._folder, name=NAME, primary=first.port))
         with (self._folder / "sentinel.log").open("ab") as log:

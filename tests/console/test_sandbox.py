@@ -266,7 +266,7 @@ def test_close_hangs_up_after_the_request_without_an_answer(sandbox: Sandbox, cl
 
 
 def test_drip_sends_the_answer_byte_by_byte(sandbox: Sandbox) -> None:
-    sandbox.misbehave(drip=0.001)
+    sandbox.misbehave(drip=0.02)
     with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
         body = form()
         head = f"POST /watch/event HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"

@@ -308,7 +308,7 @@ def test_a_request_inside_a_request_gives_the_outer_one_back(ainsend: AsyncInSen
 
 
 def test_a_server_that_has_started_is_connected_before_the_first_request(own_redis: EmbeddedRedis) -> None:
-    insend = AsyncInSend(app_key="k", domain="example.com", redis_url=own_redis.url)
+    insend = AsyncInSend(app_key="k", domain="example.com", redis_url=own_redis.url, enqueue_timeout_ms=10_000)
     with connect(own_redis.url) as client, serving(application(insend)):
         assert len(producers_of(client)) == 1
 

@@ -35,6 +35,7 @@ def environ(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         "INSEND_DOMAIN": "shop.example.com",
         "INSEND_REDIS_URL": settings.redis_url,
         "INSEND_NAMESPACE": settings.namespace,
+        "INSEND_ENQUEUE_TIMEOUT_MS": "60000",  # a slow machine must not decide
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     for name, value in given.items():
