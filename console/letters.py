@@ -25,7 +25,8 @@ def shown(letter: Letter, *, personal: bool) -> dict[str, Any]:
     if personal:
         return whole
     data = event_data(letter.payload)
-    masked = {name: value for name, value in whole.items() if not name.startswith("payload_")}
+    # With everything else in sight, a masked value could be guessed and proved by the record's hash.
+    masked = {name: value for name, value in whole.items() if not name.startswith(("payload_", "record_"))}
     return {
         **masked,
         "type": mask_text(letter.type),

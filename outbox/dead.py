@@ -8,6 +8,7 @@ letter by itself.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import struct
 import uuid
@@ -50,6 +51,7 @@ class Letter:
         accepted_at_ms: When the outbox took it, on Redis's clock.
         died_at_ms: When it was buried.
         payload: The data object as it was to be sent; the whole record when that cannot be decoded.
+        record: The whole record as it is stored.
     """
 
     id: uuid.UUID
@@ -66,6 +68,17 @@ class Letter:
     accepted_at_ms: int
     died_at_ms: int
     payload: bytes
+    record: bytes
+
+    @property
+    def decoded(self) -> bool:
+        """Whether this release can read the record, so that ``payload`` is the event alone."""
+        return len(self.payload) < len(self.record)
+
+    @property
+    def record_sha1(self) -> str:
+        """By which ``repair.lua`` and ``resend.lua`` know that the letter is still the one that was read."""
+        return hashlib.sha1(self.record, usedforsecurity=False).hexdigest()
 
     @property
     def visitor_uid(self) -> str:
@@ -93,6 +106,7 @@ class Letter:
             "attempts": self.attempts,
             "accepted_at": iso(self.accepted_at_ms),
             "died_at": iso(self.died_at_ms),
+            "record_sha1": self.record_sha1,
             "payload": exact_json(self.payload),
             **_as_text(self.payload),
         }
@@ -191,6 +205,11 @@ class DeadLetters:
             return letter
         raise NotFound(f"no dead letter {id}: it was replayed or discarded, or it never died")
 
+    def find(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Letter]:
+        """The letters of these ids that are there, read at once: give ``BATCH`` ids at most."""
+        names: list[tuple[bytes, int | None]] = [(wanted.bytes, None) for wanted in ids]
+        return {letter.id: letter for letter in self._read(names)} if names else {}
+
     def count(self, filter: Filter = ALL) -> int:
         """How many letters are meant; reads them all when anything narrows."""
         if filter == ALL:
@@ -260,6 +279,7 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
         accepted_at_ms=event.accepted_at_ms,
         died_at_ms=died_at_ms,
         payload=event.payload,
+        record=body,
     )
 
 

@@ -12,6 +12,7 @@
     ├── SpoolError          the spool's file or its disk will not do
     ├── Overtaken           the outage guard has paused the app since the decision
     ├── Busy                a worker is sending the event right now
+    ├── Changed             a dead letter is not what it was when it was read
     └── NotFound            no dead letter, visitor or app of that name
 
 ``InvalidEvent`` and ``NotAccepted`` are all that a call in a web request may raise. Every exception survives pickle,
@@ -115,6 +116,10 @@ class Overtaken(RelayError):
 
 class Busy(RelayError):
     """A worker is sending the event right now: how that ends is known in a moment."""
+
+
+class Changed(RelayError):
+    """The dead letter is not what it was when it was read: another operator has corrected it since."""
 
 
 def forget_frames(error: BaseException | None) -> None:

@@ -4,7 +4,7 @@
 -- Returns: {'APPENDED', seq} | {'DUPLICATE', id and digest of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
--- Shared: clock pump tail entrance
+-- Shared: clock pump record tail entrance
 local ledger, apps, wake = unpack(KEYS)
 local prefix, lane, app, id, guest_uid, payload, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
 -- body
@@ -31,11 +31,6 @@ end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 redis.call('HINCRBY', ledger, 'waiting', 1)
-local barrier = 0
-if guest_uid ~= '' and redis.call('EXISTS', prefix .. 'lane:' .. app .. '/g/' .. guest_uid) == 1 then
-  barrier = seq -- all that the guest did before this goes first
-end
-local record = struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', barrier, #guest_uid) .. guest_uid .. payload
-join(lane, app, record)
+join(lane, app, new_record(app, seq, id, guest_uid, payload))
 beat('accepted', 1)
 return {'APPENDED', seq}

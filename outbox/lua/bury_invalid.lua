@@ -3,7 +3,7 @@
 -- ARGV: prefix lane id group meta payload slot file
 -- Returns: {'BURIED', seq} | {'ALREADY'} | {'CLOSED'}
 -- Invariant: accepted and dead rise together. lane is '' when the event names no usable visitor.
--- Shared: clock letter entrance
+-- Shared: clock record letter entrance
 local ledger, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, lane, id, group, meta, payload, slot, file = unpack(ARGV)
 -- body
@@ -14,5 +14,5 @@ end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 beat('accepted', 1)
-put_letter(id, lane, group, meta, struct.pack('>BI8I8', 1, seq, now) .. id .. struct.pack('>I8B', 0, 0) .. payload)
+put_letter(id, lane, group, meta, new_record('', seq, id, '', payload)) -- a letter needs no guest
 return {'BURIED', seq}

@@ -33,6 +33,7 @@ LETTER = Letter(
     accepted_at_ms=1_700_000_000_000,
     died_at_ms=1_700_000_060_000,
     payload=b'{"type":"purchase"}',
+    record=b"a record",
 )
 
 
@@ -63,6 +64,7 @@ def test_a_letter_says_all_that_is_known_of_its_event(outbox: Outbox) -> None:
         accepted_at_ms=record.decode(held.data).accepted_at_ms,
         died_at_ms=found.died_at_ms,
         payload=b'{"type":"purchase","n":1.10}',
+        record=held.data,
     )
     assert found.accepted_at_ms <= found.died_at_ms <= found.accepted_at_ms + 60_000
     assert found.visitor_uid == "alice"
@@ -222,6 +224,7 @@ def test_as_a_dict_a_letter_is_whole_and_json() -> None:
         "attempts": 5,
         "accepted_at": "2023-11-14T22:13:20.000Z",
         "died_at": "2023-11-14T22:14:20.000Z",
+        "record_sha1": "ac4326d97469c986c7687834217856b25559220e",
         "payload": {"type": "purchase"},
         "payload_text": '{"type":"purchase"}',
     }

@@ -147,9 +147,8 @@ def test_the_first_write_frees_memory_so_that_a_full_redis_drains(name: str) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals_come_before_the_first_write(name: str) -> None:
     body = Body(name)
-    refusals = list(
-        re.finditer(r"return \{(?:status|'(?:SUPERSEDED|GONE|BUSY|INVALID|CLOSED)').*$", body.main, re.MULTILINE)
-    )
+    words = "SUPERSEDED|GONE|BUSY|INVALID|CLOSED|CHANGED|ALREADY"
+    refusals = list(re.finditer(rf"return \{{(?:status|'(?:{words})').*$", body.main, re.MULTILINE))
     before = body.main[: refusals[-1].start()] if refusals else ""
     before = re.sub(r"return \{.*$", "", before, flags=re.MULTILINE)  # it ends there: what it writes is another path
     assert not set(body.commands(before)) & WRITING
