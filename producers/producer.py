@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import uuid
 from collections.abc import Mapping
 from functools import partial
@@ -25,10 +24,11 @@ from insend_relay.outbox.errors import (
     forget_frames,
 )
 from insend_relay.outbox.idempotency import MISMATCH, dedup_key
-from insend_relay.outbox.keys import APP_KEY, Lane
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
+from insend_relay.producers.account import app_key_problem, domain_problem
 from insend_relay.producers.call_site import warn_once
 from insend_relay.producers.calls import Asked, Calls
 from insend_relay.producers.event_visitor import NO_ONE, is_opted_out, visitor_of
@@ -40,7 +40,6 @@ from insend_relay.producers.salvage import salvage
 from insend_relay.producers.uids import guest_uid_for_order, usable_uids
 from insend_relay.producers.validation import Checked, Event, Faulty, Validator, is_event_type
 
-_DOMAIN = re.compile(r"[^\s/:@?#]+\Z")
 _MOST_OF_FAULTS = 2_000  # characters in a dead letter and a log line: thousands of items may each be wrong
 _log = logging.getLogger("insend_relay.producers")
 
@@ -181,14 +180,12 @@ class Producer(Calls[R]):
         faults = []
         if not self._app:
             faults.append("INSEND_APP_KEY (app_key=) is not set: give the key that the account shows")
-        elif not APP_KEY.match(self._app):
-            faults.append("INSEND_APP_KEY (app_key=): use the key as the account shows it")
+        elif problem := app_key_problem(self._app):
+            faults.append(f"INSEND_APP_KEY (app_key=): {problem}")
         if not self._domain:
             faults.append("INSEND_DOMAIN (domain=) is not set: give the account's domain, such as shop.example.com")
-        elif self._domain.startswith("xn--") or ".xn--" in self._domain:
-            faults.append("INSEND_DOMAIN (domain=): give an international domain in its own letters, not as xn--")
-        elif not _DOMAIN.match(self._domain):
-            faults.append("INSEND_DOMAIN (domain=): give the domain alone, such as shop.example.com")
+        elif problem := domain_problem(self._domain):
+            faults.append(f"INSEND_DOMAIN (domain=): {problem}")
         if faults:
             raise SettingsError(faults)
 
