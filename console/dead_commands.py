@@ -1,4 +1,4 @@
-"""``insend dead``: look at dead letters, export them, discard them. ``insend replay`` sends them again."""
+"""``insend dead``: look at dead letters, correct, export or discard them. ``insend replay`` sends them again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import click
 from rich.console import Console
 
+from insend_relay.console.edit_command import edit
 from insend_relay.console.filters import Wanted, filter_options
 from insend_relay.console.letters import count_first, group_table, letter_table, none_matches, shown
 from insend_relay.console.opening import open_outbox
@@ -28,7 +29,7 @@ from insend_relay.console.terminal import (
     screen,
     yes_option,
 )
-from insend_relay.outbox.dead import DeadLetters, Letter
+from insend_relay.outbox.dead import INVALID, DeadLetters, Letter
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.status import read_clock
 
@@ -44,7 +45,8 @@ class _InOrder(click.Group):
 def dead() -> None:
     """Look at dead letters: the events that the tracker refused until the retry policy gave them up.
 
-    They stay until you send them again (`insend replay`) or discard them.
+    They stay until you send them again (`insend replay`, or `insend dead edit` for one that has to be corrected) or
+    discard them.
     """
 
 
@@ -100,6 +102,9 @@ def groups(*, as_json: bool) -> None:
         screen().print("No dead letters.")
 
 
+dead.add_command(edit)
+
+
 @dead.command(epilog="Example: insend dead discard --type view_product --until 30d")
 @filter_options
 @yes_option
@@ -130,7 +135,7 @@ def export(wanted: Wanted, file: str, *, show_personal: bool) -> None:
     """Write letters, whole, to a file as NDJSON.
 
     The file is a new one that only you can read, since it holds personal data; the letters stay dead letters. To
-    stdout (-) only with --show-personal.
+    stdout (-) only with --show-personal. Correct each line's payload, and `insend send --file` sends the events.
     """
     if file == "-" and not show_personal:
         raise click.UsageError("letters hold personal data: to stdout they go only with --show-personal")
@@ -181,6 +186,7 @@ def _print_letter(letter: Letter, console: Console, *, personal: bool) -> None:
         "lane": str(letter.lane or "none"),
         **shown(letter, personal=personal),
     }
+    about.pop("record_sha1", None)
     about["accepted_at"], about["died_at"] = moment(letter.accepted_at_ms), moment(letter.died_at_ms)
     payload, text = about.pop("payload"), about.pop("payload_text", about.pop("payload_base64", ""))
     for name, value in about.items():
@@ -189,3 +195,8 @@ def _print_letter(letter: Letter, console: Console, *, personal: bool) -> None:
     body = text if payload is None else json.dumps(payload, ensure_ascii=False, indent=2)
     for line in body.splitlines():
         console.print(plain(line), soft_wrap=True)
+    if letter.reason == INVALID:
+        console.print(
+            f"It breaks the rules, so it is not replayed: `insend dead edit {letter.id}` corrects it and sends it.",
+            soft_wrap=True,
+        )

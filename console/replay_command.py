@@ -144,7 +144,11 @@ def _summarise(run: runs.Replay, progress: runs.Progress, console: Console) -> N
         soft_wrap=True,
     )
     if progress.skipped:
-        console.print(f"{progress.skipped:,} skipped: they are invalid, the tracker would refuse them again")
+        console.print(
+            f"{progress.skipped:,} skipped: they are invalid, the tracker would refuse them again; correct one by "
+            "`insend dead edit ID`, many by `insend dead export` and `insend send --file`",
+            soft_wrap=True,
+        )
     if progress.returned:
         console.print("`insend dead list` shows what came back, and why.")
     if progress.outstanding:
