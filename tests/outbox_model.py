@@ -24,6 +24,7 @@ class Event:
     group: str = ""
     barrier: int = 0
     guest: str = ""  # the lane of the guest who became this visitor
+    payload: bytes = b'{"n":1.10}'
 
 
 @dataclass
@@ -108,6 +109,21 @@ class Model:
         self.dead[event.id] = event
         self.count("dead")
         self.beats["dead"] += 1
+
+    def take_letter(self, event: Event) -> None:
+        """The event is no dead letter any more."""
+        del self.dead[event.id]
+        self.count("dead", -1)
+
+    def replayed(self, event: Event, run: str) -> None:
+        """The event of a letter is back in a lane, which is not its own any more when it was corrected."""
+        self.take_letter(event)
+        self.enqueue(event)
+        self.count("replayed")
+        self.beats["replayed"] += 1
+        self.runs[run]["replayed"] += 1
+        self.replaying[event.lane] = event.id, run
+        self.replayed_ids.add(event.id)
 
     def delivered(self, event: Event) -> None:
         """The event was answered 200; first deliveries of a lane come in the order of acceptance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from typing import Literal
 
@@ -13,8 +14,10 @@ from tools import missing
 from insend_relay.console.embedded import EmbeddedRedis, NoServer
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect
+from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -138,6 +141,23 @@ def test_every_other_transition_works_however_full_redis_is(full: tuple[Outbox, 
     outbox.resume("shop")
     assert outbox.claim("worker-2", 1, lease_ms=LEASE_MS)
     books(outbox)
+
+
+def test_letters_are_corrected_in_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:
+    outbox, client = full
+    ids = [put(outbox, Lane("shop", "v", f"{number}"), PAYLOAD) for number in range(4)]
+    for held in outbox.claim("worker-1", 4, lease_ms=LEASE_MS):
+        bury(outbox, held, lease_ms=0)
+    letters = DeadLetters(outbox).find(uuid.UUID(bytes=event_id) for event_id in ids)
+    choke(client)
+    for number, letter in enumerate(letters.values()):
+        event = Corrected(Lane("shop", "v", f"new-{number}"), "guest-1", PAYLOAD * 20)
+        if number % 2:
+            assert resend(outbox, letter.id, letter.record_sha1, event) is Resent.RESENT
+        else:
+            repair(outbox, letter, event)
+    assert books(outbox) == {"accepted": 6, "delivered": 0, "waiting": 4, "dead": 0, "discarded": 2}
+    assert len(outbox.claim("worker-1", 9, lease_ms=LEASE_MS)) == 4
 
 
 def test_what_a_dead_worker_left_is_claimed_from_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:

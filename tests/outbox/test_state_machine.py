@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lanes import LEASE_MS, bury, come_due, discard, due_in, replay
+from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Line, Model, Standing
 from outbox_recount import EVERYTHING, recount
 
@@ -27,18 +28,14 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Claim, Failure, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
-LANES = [Lane("a", "v", "1"), Lane("a", "v", "2"), Lane("a", "g", "1"), Lane("b", "v", "1"), Lane("b", "g", "1")]
 FAILURES: list[Failure] = ["unreachable", "closed", "server", "rejected"]
 GUARD = Guard(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
 LATER_MS = 600_000
 
-lanes = st.sampled_from(LANES)
-picks = st.integers(0, 999)
 reasons = st.sampled_from(["answered 400", "gave up"])
-yes_or_no = st.booleans()
 
 
-class Life(RuleBasedStateMachine):
+class Life(Corrections, RuleBasedStateMachine):
     """Every transition, in any order, by holders old and new."""
 
     client: redis.Redis
@@ -81,7 +78,7 @@ class Life(RuleBasedStateMachine):
         self.seen.append(event_id.bytes)
         self.model.count("accepted")
         self.model.beats["accepted"] += 1
-        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid")
+        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid", payload=b"{}")
         self.model.put_letter(event)
 
     # Workers
@@ -272,13 +269,7 @@ class Life(RuleBasedStateMachine):
             assert status == b"BUSY"
         else:
             assert status == b"REPLAYED"
-            self.model.enqueue(self.model.dead.pop(event.id))
-            self.model.count("dead", -1)
-            self.model.count("replayed")
-            self.model.beats["replayed"] += 1
-            self.model.runs[run]["replayed"] += 1
-            self.model.replaying[event.lane] = event.id, run
-            self.model.replayed_ids.add(event.id)
+            self.model.replayed(event, run)
 
     @precondition(lambda self: self.model.dead)
     @rule(pick=picks)
@@ -286,8 +277,7 @@ class Life(RuleBasedStateMachine):
         event = self.letter(pick)
         if event.id in self.model.dead:
             assert discard(self.outbox, event.id) == b"DISCARDED"
-            del self.model.dead[event.id]
-            self.model.count("dead", -1)
+            self.model.take_letter(event)
             self.model.count("discarded")
         else:
             assert discard(self.outbox, event.id) == b"GONE"
