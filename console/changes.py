@@ -10,7 +10,7 @@ from insend_relay.console.masking import MASK, mask_event, mask_text
 
 _SHOWN = 200  # characters of a value
 _ABSENT = "(absent)"
-_UNREADABLE = "(no JSON)"
+_UNREADABLE = "(not readable)"
 
 Path = tuple[str | int, ...]
 
@@ -40,9 +40,9 @@ def changes(before: bytes, after: bytes, *, personal: bool) -> list[Change]:
     new = {leaf.path: leaf for leaf in leaves(parse(after))}
     try:
         old = {leaf.path: leaf for leaf in leaves(parse(before))}
+        return list(_listed(old, new, personal=personal))
     except (ValueError, RecursionError):
         return [Change("the event", _UNREADABLE, "(replaced)"), *_listed({}, new, personal=personal)]
-    return list(_listed(old, new, personal=personal))
 
 
 def _listed(old: dict[Path, Leaf], new: dict[Path, Leaf], *, personal: bool) -> Iterator[Change]:

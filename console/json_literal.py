@@ -75,7 +75,7 @@ def _lines(value: Any, newline: str) -> Iterator[str]:
     if isinstance(value, Literal):
         yield value
     elif isinstance(value, str):
-        yield json.dumps(value, ensure_ascii=False)
+        yield _string(value)
     else:
         brackets = "{}" if isinstance(value, Members) else "[]"
         yield brackets[0]
@@ -84,6 +84,11 @@ def _lines(value: Any, newline: str) -> Iterator[str]:
             yield f"{',' if place else ''}{inner}"
             if isinstance(value, Members):
                 name, item = item  # noqa: PLW2901 - a member is a name and its value
-                yield f"{json.dumps(name, ensure_ascii=False)}: "
+                yield f"{_string(name)}: "
             yield from _lines(item, inner)
         yield newline + brackets[1] if value else brackets[1]
+
+
+def _string(value: str) -> str:
+    """A string in its own letters; half a surrogate pair, which UTF-8 does not have, is escaped."""
+    return json.dumps(value, ensure_ascii=not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value))
