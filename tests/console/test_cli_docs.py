@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -12,6 +13,7 @@ from command_line import CommandLine, a_worker, letter, put, settle
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox import Sandbox
+from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.store import Outbox
@@ -36,7 +38,11 @@ def test_the_command_works_as_documented(
     (tmp_path / "visitor.json").write_text('{"email": "zoe@example.com"}')
     (tmp_path / "events.ndjson").write_text('{"type": "custom", "visitor_uid": "42", "properties": {"key": "a"}}\n')
     insend.settings["INSEND_SPOOL"] = str(tmp_path / "spool.db")
+    event = {"type": "custom", "domain": "shop.example.com", "visitor_uid": "42", "properties": {"key": "a"}}
+    (tmp_path / "event.json").write_text(json.dumps(event))
     dead = letter(outbox, VISITOR)
+    line = DeadLetters(outbox).get(dead).as_dict()
+    (tmp_path / "corrected.ndjson").write_text(json.dumps({**line, "payload": event}) + "\n")
     run = Replay.start(outbox)
     if command.startswith("replay"):
         with a_worker(outbox, redis_url, settle):
