@@ -12,9 +12,9 @@ Layout of version 1, big-endian::
     42      n      guest uid, only for an event with both uids (the visitor's lane holds it)
     42+n    ...    payload: the event's ``data`` JSON object in UTF-8
 
-``lua/shared/record.lua`` writes it (seq and clock are Redis's). No script changes a payload: a JSON that went through Lua
-would come back changed (1.10 as 1.1, [] as {}). When an operator corrects a dead letter, ``repair.lua`` writes a record
-with the same seq, time of acceptance and id around the payload that Python made.
+``lua/shared/record.lua`` writes it (seq and clock are Redis's). No script changes a payload: a JSON that went through
+Lua would come back changed (1.10 as 1.1, [] as {}). When an operator corrects a dead letter, ``repair.lua`` writes a
+record with the same seq, time of acceptance and id around the payload that Python made.
 """
 
 from __future__ import annotations

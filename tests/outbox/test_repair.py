@@ -277,7 +277,7 @@ def edits(found: Letter, text: bytes) -> Callable[[Outbox], str]:
 
 
 @pytest.mark.parametrize("against", ["edit", "replay", "discard", "resend"])
-def test_of_two_operators_at_the_same_letter_one_has_their_way(
+def test_of_two_operators_at_the_same_letter_one_succeeds_and_the_other_changes_nothing(
     outbox: Outbox, redis_url: str, namespace: str, against: str
 ) -> None:
     others: dict[str, Callable[[Letter], Callable[[Outbox], Any]]] = {
