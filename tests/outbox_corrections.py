@@ -74,10 +74,19 @@ class Corrections:
             self.model.accept(self.place(Event(stored.id, seq, str(lane)), event, seq))
 
     def letter_read(self, pick: int) -> Letter:
-        """A letter as an operator has read it, mostly just now."""
+        """A letter as an operator has read it: just now, or before another one corrected it, or before it went."""
         dead = sorted(self.model.dead)
-        self.letters_read.append(DeadLetters(self.outbox).get(uuid.UUID(bytes=dead[pick % len(dead)])))
-        return self.letters_read[pick % len(self.letters_read) if pick % 4 == 0 else -1]
+        now = DeadLetters(self.outbox).get(uuid.UUID(bytes=dead[pick % len(dead)]))
+        before = self.letters_read
+        corrected = [read for read in before if self.is_corrected(read)]
+        self.letters_read = [*before, now]
+        among = corrected if corrected and pick % 2 else self.letters_read if pick % 4 == 0 else [now]
+        return among[pick % len(among)]
+
+    def is_corrected(self, read: Letter) -> bool:
+        """Whether a letter holds another event by now."""
+        event = self.model.dead.get(read.id.bytes)
+        return event is not None and event.payload != read.payload
 
     def corrected(self, lane: Lane, *, login: bool) -> Corrected:
         """An event that no other correction has."""
