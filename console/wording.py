@@ -31,4 +31,4 @@ def as_file(error: InvalidEvent) -> list[str]:
 
 
 def _reworded(error: InvalidEvent, lenient: str) -> InvalidEvent:
-    return InvalidEvent((path, problem.replace("strict=False", lenient)) for path, problem in error.faults)
+    return InvalidEvent([(path, problem.replace("strict=False", lenient)) for path, problem in error.faults])

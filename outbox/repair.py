@@ -16,12 +16,14 @@ from typing import NamedTuple
 from insend_relay.outbox.dead import Filter, Letter
 from insend_relay.outbox.errors import Busy, Changed, NotFound
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.masked import masked
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.replay import KEPT_SECONDS
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
 
+@masked()
 class Corrected(NamedTuple):
     """The event that takes the place of a dead letter's event.
 

@@ -3,9 +3,9 @@
 The account is the data object's own (``app_key``, ``domain``), not the environment's: a letter may belong to another
 app, and a wrong key or domain may be what has to be corrected. What the data object leaves out of them is the letter's.
 
-An empty string in ``visitor_info`` means what it means in the letter. A valid event is stored in the form that goes
-over the wire, where it erases the field, and it still does. An event that broke the rules is stored as the application
-gave it: there it is a blank field, for which the producers' rules hold.
+What erases a field of ``visitor_info`` depends on the form in which the letter holds it. A valid event is stored in the
+form that goes over the wire: an empty string erases the field, and it still does. An event that broke the rules is
+stored as the application gave it: an empty string is a blank field, and ``ERASE`` is stored as that text.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from insend_relay.producers.validation import Event, Validator
 from insend_relay.producers.visitor import Visitor
 from insend_relay.producers.visitor_info import ERASE
 
+_ERASE_ON_THE_WIRE = ""
+_ERASE_AS_GIVEN = str(ERASE)  # as salvage writes it
 _NAMES = frozenset(("app_key", "domain", "type", *Visitor._fields, "visitor_info", "properties", "attributes"))
 
 
@@ -75,7 +77,7 @@ def _check(letter: Letter, data: Mapping[str, Any], *, strict: bool) -> Correcte
     event = Event(
         data.get("type"),
         data.get("properties"),
-        data.get("visitor_info") if letter.reason == INVALID else _erasing(data.get("visitor_info")),
+        _with_erase(data.get("visitor_info"), _ERASE_AS_GIVEN if letter.reason == INVALID else _ERASE_ON_THE_WIRE),
         data.get("attributes"),
         Visitor(**{name: data.get(name) for name in Visitor._fields}),
         strict,
@@ -109,8 +111,8 @@ def _checked_name(name: str, value: object, problem: Callable[[str], str], fault
     return value
 
 
-def _erasing(visitor_info: object) -> object:
-    """What goes over the wire says by an empty string what a caller says by ``ERASE``."""
+def _with_erase(visitor_info: object, written: str) -> object:
+    """The visitor's fields, with ``ERASE`` where the letter has it as ``written``."""
     if not isinstance(visitor_info, Mapping):
         return visitor_info
-    return {name: ERASE if value == "" else value for name, value in visitor_info.items()}
+    return {name: ERASE if value == written else value for name, value in visitor_info.items()}

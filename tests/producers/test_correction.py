@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from insend_relay.outbox.dead import Letter
+from insend_relay.outbox.dead import DeadLetters, Letter
 from insend_relay.outbox.errors import InvalidEvent
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import Record, decode
+from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import ERASE, InSend
 from insend_relay.producers.correction import correct
@@ -130,10 +130,19 @@ def test_an_empty_string_of_a_valid_event_still_erases_the_field() -> None:
     assert json.loads(event.payload)["visitor_info"] == {"phone": "", "email": "zoe@example.com"}
 
 
-def test_an_empty_string_of_an_invalid_event_does_not_erase_the_field() -> None:
+def test_an_empty_string_of_an_invalid_event_is_a_blank_field() -> None:
     data = {**PURCHASE, "visitor_info": {"phone": "", "first_name": "Zoe"}}
-    with suppress(InvalidEvent):  # the producers' rules for a blank field hold, whichever they are
-        assert json.loads(corrected(data, stored=data).payload)["visitor_info"] == {"first_name": "Zoe"}
+    assert json.loads(corrected(data, stored=data).payload)["visitor_info"] == {"first_name": "Zoe"}
+
+
+def test_a_field_that_an_invalid_event_was_to_erase_is_erased(outbox: Outbox, namespace: str, redis_url: str) -> None:
+    settings = Settings(redis_url=redis_url, namespace=namespace, app_key="shop", domain="d.example", invalid="bury")
+    with InSend(settings=settings) as insend:
+        insend.update_info(visitor_info={"phone": ERASE, "gender": "?"}, visitor_uid=7)
+    (found,) = DeadLetters(outbox).scan()
+    data = read_object(found.payload)
+    data["visitor_info"]["gender"] = "female"
+    assert json.loads(correct(found, data).payload)["visitor_info"] == {"phone": "", "gender": "female"}
 
 
 def test_a_valid_event_that_was_sent_leniently_is_checked_leniently_again() -> None:
