@@ -63,7 +63,7 @@ class Draft:
             UsageError: There is no editor, or it failed.
         """
         before = self.text
-        comments = [f"# {line}".encode() for note in notes for line in note.splitlines()]
+        comments = [f"# {line}".encode(errors="replace") for note in notes for line in note.splitlines()]
         self._write(b"\n".join((*comments, b"", self.text)))
         with _interrupts_ignored():
             try:
