@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,12 @@ def test_the_examples_work_and_their_test_passes(names: dict[str, Any], insend_e
         ("link", "customer-42", None),
         ("view_product", "customer-42", None),
     ]
+
+
+def test_the_page_names_the_package_that_the_test_client_of_this_starlette_wants() -> None:
+    spec = importlib.util.find_spec("starlette.testclient")
+    assert spec is not None
+    assert spec.origin is not None
+    wanted = re.search(r"requires the (\w+) package", Path(spec.origin).read_text(encoding="utf-8"))
+    assert wanted is not None
+    assert f"pip install {wanted[1]}" in DOC

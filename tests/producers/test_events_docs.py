@@ -12,6 +12,8 @@ import pytest
 from insend_relay.outbox.record import Record
 from insend_relay.producers import InSend
 from insend_relay.producers.event_types import STRICT
+from insend_relay.producers.oversize import DROPPABLE
+from insend_relay.producers.plain_values import MAX_ITEMS
 
 DOC = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
 
@@ -42,3 +44,8 @@ def test_the_table_names_every_event_type_with_its_properties() -> None:
     for name, shape in STRICT.items():
         assert set(re.findall(r"\*\*(\w+)\*\*", rows[name])) == set(shape.required)
         assert all(re.search(rf"\b{field}\b", rows[name]) for field in shape.names)
+
+
+def test_the_page_says_how_large_carts_and_queries_are_handled_as_the_code_does_it() -> None:
+    assert f"in this order: {', '.join(DROPPABLE)}" in DOC
+    assert f"of at most {MAX_ITEMS:,} items" in DOC
