@@ -17,7 +17,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 MAX_BYTES = 65_536  # of one event's payload
-MAX_WRITTEN = 4 * MAX_BYTES  # characters; up to here a too large event is written, so that its size can be told
+MAX_WRITTEN = 2 * MAX_BYTES  # characters; up to here an event that is too large is written, so that its size is known
 MAX_LEVELS = 32  # of objects and lists inside each other, the data object being the first
 _MAX_FAULTS = 1000  # in one event; a list of thousands of items may have them all wrong
 _MAX_BITS = 2048  # of an int: 617 digits, within what Python turns into text under any of its settings

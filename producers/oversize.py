@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from insend_relay.producers.json_writer import MAX_BYTES
+
 DROPPABLE = ("product_image_url", "product_url", "product_name")  # in this order: what a mail can do without, first
+MAX_ITEMS = MAX_BYTES // len('{"product_id":"1","qnt":1,"price":1},')  # no more of them fit, however short
 _WITH_ITEMS = frozenset(("update_cart", "purchase", "order_update"))
 _OF_ONE_PRODUCT = frozenset(("add_to_cart", "remove_from_cart", "view_product"))
 
@@ -20,6 +23,12 @@ class Dropped(NamedTuple):
 
     field: str
     times: int
+
+
+def has_too_many_items(type: object, properties: Any) -> bool:
+    """Whether an event has more items than fit, whatever is left out of them."""
+    items = properties.get("items") if type in _WITH_ITEMS and isinstance(properties, Mapping) else None
+    return isinstance(items, (list, tuple)) and len(items) > MAX_ITEMS
 
 
 def without(type: object, properties: Any, field: str) -> tuple[Any, int]:

@@ -132,7 +132,7 @@ class _Copy:
     """Makes one copy.
 
     Attributes:
-        left: How many values may still be copied. What comes after them stays as it is: the event is too large.
+        left: How many values may still be copied. What comes after them stays as it is: such an event is too large.
     """
 
     def __init__(self) -> None:
@@ -140,10 +140,8 @@ class _Copy:
 
     def of(self, value: Any, level: int) -> Any:
         """The copy of a value that lies ``level`` deep."""
-        if type(value) in _PLAIN:
-            return value
         self.left -= 1
-        if self.left < 0 or level > MAX_LEVELS:
+        if type(value) in _PLAIN or self.left < 0 or level > MAX_LEVELS:
             return value
         scalar = plain_scalar(value)
         if scalar is not value:
@@ -151,26 +149,40 @@ class _Copy:
         try:
             if isinstance(value, Mapping):
                 return self._mapping(value, level)
-            return self._items(value, level) if _is_ordered(value) else value
+            if isinstance(value, (list, tuple)):
+                return self._list(value, level)
+            return self._read(value, level) if _is_ordered(value) else value
         except Exception as error:  # noqa: BLE001 - the application's code, as above
             return Unreadable(f"cannot be read: {type(error).__name__}", f"<{type_name(value)}>")
 
     def _mapping(self, value: Mapping[Any, Any], level: int) -> dict[Any, Any]:
-        return {_name(key, value): self.of(item, level + 1) for key, item in value.items()}
+        pairs = iter(value.items())
+        copied: dict[Any, Any] = {}
+        for key, item in pairs:
+            copied[_name(key, value)] = self.of(item, level + 1)
+            if self.left < 0:
+                copied.update(pairs)
+        return copied
 
-    def _items(self, value: Any, level: int) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [self.of(item, level + 1) for item in value]
-        items: list[Any] = []
+    def _list(self, value: list[Any] | tuple[Any, ...], level: int) -> list[Any]:
+        items = iter(value)
+        copied: list[Any] = []
+        for item in items:
+            copied.append(self.of(item, level + 1))
+            if self.left < 0:
+                copied.extend(items)
+        return copied
+
+    def _read(self, value: Any, level: int) -> list[Any] | Unreadable:
+        """The items of what is no list: a generator, a query, an array."""
+        read: list[Any] = []
         try:
-            iterator = iter(_bounded(value))
-            items.extend(
-                self.of(item, level + 1) for item in islice(iterator, MAX_ITEMS)
-            )  # keeps those before an error
-            complete = next(iterator, _END) is _END
+            items = iter(_bounded(value))
+            read.extend(self.of(item, level + 1) for item in islice(items, MAX_ITEMS))  # those before an error stay
+            complete = next(items, _END) is _END
         except Exception as error:  # noqa: BLE001 - the application's code, as above
-            return Unreadable(f"cannot be read after {len(items):,} items: {type(error).__name__}", items)
-        return items if complete else Unreadable(f"has more than {MAX_ITEMS:,} items", items)
+            return Unreadable(f"cannot be read after {len(read):,} items: {type(error).__name__}", read)
+        return read if complete else Unreadable(f"has more than {MAX_ITEMS:,} items", read)
 
 
 _END = object()

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from json.encoder import encode_basestring
 
-from insend_relay.producers.json_writer import MAX_BYTES, MAX_LEVELS, Refused, Unreadable, scalar, type_name
+from insend_relay.producers.json_writer import MAX_LEVELS, MAX_WRITTEN, Refused, Unreadable, scalar, type_name
 
-MAX_LETTER_BYTES = 2 * MAX_BYTES  # an event that is too large has to be whole in its letter to be made smaller
+MAX_LETTER_BYTES = MAX_WRITTEN  # an event that is too large has to be whole in its letter to be made smaller
 _MAX_TEXT = 4_096  # characters of a value that has no JSON form
 _LEFT_OUT = '"<left out>"'
 

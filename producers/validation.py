@@ -25,7 +25,7 @@ from insend_relay.producers.json_writer import (
     refused,
     text,
 )
-from insend_relay.producers.oversize import DROPPABLE, Dropped, advice, without
+from insend_relay.producers.oversize import DROPPABLE, MAX_ITEMS, Dropped, advice, has_too_many_items, without
 from insend_relay.producers.plain_values import plain, plain_scalar
 from insend_relay.producers.shape import Shape, nearest
 from insend_relay.producers.uids import guest_uid_text, visitor_uid_text
@@ -143,13 +143,18 @@ class Validator:
         if isinstance(outcome, Checked):
             return Examined(event, outcome)
         event, blank = _made_plain(event)
-        outcome = self._written(event, idempotency_key)
+        if outcome is None or not outcome.too_large:
+            outcome = self._written(event, idempotency_key)
         if isinstance(outcome, Faulty) and outcome.too_large:
             return self._shortened(event, outcome, blank)
         return Examined(event, outcome, blank)
 
     def _shortened(self, event: Event, too_large: Faulty, blank: tuple[str, ...]) -> Examined:
         """The event without the optional fields that make it too large, or the fault that names them."""
+        ((path, problem),) = too_large.faults
+        if has_too_many_items(event.type, event.properties):
+            problem += f"; at most {MAX_ITEMS:,} of the shortest items fit: send fewer items"
+            return Examined(event, Faulty(((path, problem),)), blank)
         shorter = event
         dropped: list[Dropped] = []
         found: Checked | Faulty = too_large
@@ -168,7 +173,6 @@ class Validator:
             return Examined(event, Faulty((*too_large.faults, *found.faults)), blank)
         fits = isinstance(found, Checked)
         size = len(found.payload) if isinstance(found, Checked) else found.size
-        ((path, problem),) = too_large.faults
         return Examined(event, Faulty(((path, problem + advice(dropped, size, fits=fits)),)), blank)
 
     def _written(self, event: Event, idempotency_key: object) -> Checked | Faulty:

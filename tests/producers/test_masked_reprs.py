@@ -110,7 +110,7 @@ async def _awaited(event: dict[str, Any]) -> Any:
 
 
 def _on_commit(**event: Any) -> None:
-    with transaction.atomic():
+    with override_settings(DEBUG=True), transaction.atomic():
         django_insend.on_commit.purchase(**event)
 
 

@@ -82,12 +82,14 @@ def test_only_fields_that_are_there_are_named() -> None:
 
 @pytest.mark.parametrize("trim", [False, True])
 def test_where_no_field_makes_it_fit_the_fault_says_so(trim: bool) -> None:  # noqa: FBT001 - the example
-    items = cart(2000, product_name=5, product_url=5)
+    items = cart(1700, product_name=5, product_url=5)
     without = size_without(items, "product_name", "product_url")
     said = f"it is {without:,} even without product_url and product_name: send fewer items"
     assert problem(purchase(items), trim=trim).endswith(said)
-    bare = cart(2000)
+    bare = cart(1700)
     assert problem(purchase(bare), trim=trim) == f"is {size_without(bare):,} bytes; at most 65,536 are allowed"
+    many = cart(1800, product_name=1)
+    assert problem(purchase(many), trim=trim).endswith("; at most 1,771 of the shortest items fit: send fewer items")
 
 
 def test_a_cart_that_is_too_large_in_bytes_alone_is_measured_too() -> None:
@@ -101,12 +103,11 @@ def test_pictures_inside_their_urls_are_named_although_the_event_is_too_large_to
     items = cart(10, product_image_url=200_000)
     found = problem(purchase(items))
     assert found.startswith(
-        "is larger than 262,144 bytes; at most 65,536 are allowed; without product_image_url it is "
+        "is larger than 131,072 bytes; at most 65,536 are allowed; without product_image_url it is "
     )
     assert "and fits" in found
-    assert problem(purchase(cart(20_000, product_name=1))).endswith(
-        "it is too large even without product_name: send fewer items"
-    )
+    huge = [{**item, "product_id": "x" * 20_000} for item in items]
+    assert problem(purchase(huge)).endswith("it is too large even without product_image_url: send fewer items")
 
 
 def test_other_faults_of_an_event_that_is_too_large_are_not_lost() -> None:
