@@ -36,9 +36,9 @@ from insend_relay.producers.calls import Asked, Calls
 from insend_relay.producers.configured import as_variable, become_insend, console, environment
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
+from insend_relay.producers.page import usable_page
 from insend_relay.producers.receipt import Receipt
 from insend_relay.producers.request import PRINTABLE, Request, bind, current
-from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
 
 VisitorUid = Callable[[], Id | None]

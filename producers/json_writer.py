@@ -100,6 +100,15 @@ def note(error: Refused, place: str, faults: list[Fault]) -> None:
         raise GivenUp(f"has more than {_MAX_FAULTS:,} faults, such as {faults[0][0]}: {faults[0][1]}")
 
 
+def attempt(write: Callable[[Any], str], value: Any, path: str, faults: list[Fault]) -> str:
+    """``write(value)``; when it is refused, "" and its faults under ``path``."""
+    try:
+        return write(value)
+    except Refused as error:
+        note(error, path, faults)
+        return ""
+
+
 def place_of(key: object, number: int) -> str:
     """How a key stands in a path: by name if it looks like one, else by its place (it might be an e-mail address)."""
     return key if isinstance(key, str) and _PLAIN_KEY.match(key) else f"<key {number}>"

@@ -19,8 +19,8 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.producers import known_cookie
 from insend_relay.producers.events import Id
 from insend_relay.producers.known_cookie import KnownCookie
+from insend_relay.producers.page import usable_page
 from insend_relay.producers.uids import usable_uids
-from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
 
 PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # what an address may have as it is, beside letters, digits and -._

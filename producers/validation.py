@@ -6,8 +6,6 @@ is collected on the way, and InvalidEvent lists them by path. Nothing that the c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from insend_relay.outbox.errors import InvalidEvent
@@ -17,26 +15,21 @@ from insend_relay.producers.json_writer import (
     MAX_BYTES,
     Fault,
     GivenUp,
-    Refused,
     TooLarge,
     anything,
+    attempt,
     not_a,
     note,
-    refused,
     text,
 )
 from insend_relay.producers.oversize import DROPPABLE, MAX_ITEMS, Dropped, advice, has_too_many_items, without
+from insend_relay.producers.page import host_text, page_url
 from insend_relay.producers.plain_values import plain, plain_scalar
 from insend_relay.producers.shape import Shape, nearest
 from insend_relay.producers.uids import guest_uid_text, visitor_uid_text
 from insend_relay.producers.visitor import Visitor
 from insend_relay.producers.visitor_info import VISITOR_INFO, without_blanks
 
-_URL = re.compile(
-    r"https?://(?:[^/?#@\s]*@)?((?:\[[0-9a-f:.]+\]|[^/?#@\s:\[\]\\]+)(?::\d+)?)(?=[/?#]|\Z)", re.IGNORECASE
-)
-_HOST = re.compile(r"[^/?#@\s]+\Z")
-_MAX_ADDRESS_BYTES = 2_048  # bytes of a request's url, path, host or referrer in JSON; an event has its limit, too
 _ATTRIBUTES = Shape(further=anything, level=2)
 _TYPES = tuple(STRICT)
 
@@ -206,13 +199,13 @@ class Validator:
     def _write_event(self, event: Event, parts: list[str], faults: list[Fault]) -> None:
         written_type, shape = _known_type(event, faults)
         parts += (f',"type":{written_type}', self._domain)
-        self._write_page(event, parts, faults)
+        self._write_page(event.visitor, written_type, parts, faults)
         info = "{}"
         if event.visitor_info is not None:
             info = attempt(VISITOR_INFO.write, event.visitor_info, "visitor_info", faults)
         if info != "{}":
             parts.append(f',"visitor_info":{info}')
-        elif event.type == "update_info":
+        elif written_type == '"update_info"':
             faults.append(("visitor_info", "missing or blank; it is all that update_info carries"))
         properties = {} if event.properties is None else event.properties
         parts.append(f',"properties":{attempt(shape.write, properties, "properties", faults)}')
@@ -221,34 +214,26 @@ class Validator:
             if attributes != "{}":
                 parts.append(f',"attributes":{attributes}')
 
-    def _write_page(self, event: Event, parts: list[str], faults: list[Fault]) -> None:
-        visitor = event.visitor
-        url, url_host = _page_url(visitor.url, faults)
-        host = attempt(_host, visitor.host, "host", faults)
+    def _write_page(self, visitor: Visitor, written_type: str, parts: list[str], faults: list[Fault]) -> None:
+        url, url_host = page_url(visitor.url, faults)
+        host = attempt(host_text, visitor.host, "host", faults)
         parts.append(f',"host":{host}' if host else url_host or self._default_host)
-        if not url and event.type == "link":
+        if not url and written_type == '"link"':
             url = self._page_address(visitor)
         if url:
             parts.append(f',"url":{url}')
         for name in ("path", "title", "referrer"):
             value = getattr(visitor, name)
-            if value is not None and value != "":
-                parts.append(f',"{name}":{attempt(text, value, name, faults)}')
+            if value is not None:
+                written = attempt(text, value, name, faults)
+                if written != '""':
+                    parts.append(f',"{name}":{written}')
 
     def _page_address(self, visitor: Visitor) -> str:
         """The url of a page view that names none (the tracker requires one): host and path, as far as known."""
-        path = visitor.path if isinstance(visitor.path, str) else ""
-        address = f"https://{visitor.host or self.domain}/{path.lstrip('/')}"
+        host, path = (each if type(each) is str else "" for each in (visitor.host, visitor.path))
+        address = f"https://{host or self.domain}/{path.lstrip('/')}"
         return attempt(text, address, "url", [])  # what is wrong with host or path is told under their own names
-
-
-def attempt(write: Callable[[Any], str], value: Any, path: str, faults: list[Fault]) -> str:
-    """``write(value)``; when it is refused, "" and its faults under ``path``."""
-    try:
-        return write(value)
-    except Refused as error:
-        note(error, path, faults)
-        return ""
 
 
 def _known_type(event: Event, faults: list[Fault]) -> tuple[str, Shape]:
@@ -269,29 +254,6 @@ def _known_type(event: Event, faults: list[Fault]) -> tuple[str, Shape]:
     return text(event.type), ANY
 
 
-def _page_url(value: object, faults: list[Fault]) -> tuple[str, str]:
-    """The page's address as JSON, and the host that it names."""
-    if value is None or value == "":
-        return "", ""
-    written = attempt(text, value, "url", faults)
-    if not written:
-        return "", ""
-    found = _URL.match(str(value))
-    if not found:
-        faults.append(("url", "must be a full address such as https://shop.example.com/cart"))
-        return "", ""
-    return written, f',"host":{text(found[1].lower())}'
-
-
-def _host(value: object) -> str:
-    if value is None or value == "":
-        return ""
-    written = text(value)
-    if not _HOST.match(str(value)):
-        raise refused("must be a host such as shop.example.com or shop.example.com:8443")
-    return written
-
-
 def _made_plain(event: Event) -> tuple[Event, tuple[str, ...]]:
     """The event in plain values and without blank fields of ``visitor_info``, and the names of these."""
     info = plain(event.visitor_info)
@@ -306,25 +268,6 @@ def _made_plain(event: Event) -> tuple[Event, tuple[str, ...]]:
         visitor=Visitor(*map(plain_scalar, event.visitor)),
     )
     return made, blank
-
-
-def usable_page(url: str, path: str, host: str, referrer: str) -> Visitor:
-    """A request's page without what no event may carry: what a client sends must not make an event invalid."""
-    faults: list[Fault] = []
-
-    def usable(write: Callable[[Any], str], value: str) -> str | None:
-        if len(value) > _MAX_ADDRESS_BYTES:
-            return None
-        written = attempt(write, value, "", faults)
-        return value if written and len(written.encode()) <= _MAX_ADDRESS_BYTES else None
-
-    def address(value: str) -> str | None:
-        return usable(text, value) or usable(text, value.partition("?")[0])
-
-    page = address(url)
-    if page is not None and not _URL.match(page):
-        page = None
-    return Visitor(None, None, page, address(path), None, address(referrer), usable(_host, host))
 
 
 def is_event_type(value: object) -> bool:

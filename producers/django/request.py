@@ -14,8 +14,8 @@ from insend_relay.producers.django.configuration import configuration
 from insend_relay.producers.django.logged_in import LoggedIn
 from insend_relay.producers.django.savepoint import own_savepoint
 from insend_relay.producers.events import Id
+from insend_relay.producers.page import usable_page
 from insend_relay.producers.request import Request
-from insend_relay.producers.validation import usable_page
 from insend_relay.producers.visitor import Visitor
 
 

@@ -320,6 +320,35 @@ def test_a_buried_event_keeps_the_items_of_a_generator(redis_url: str, namespace
     assert [item["product_id"] for item in letter["properties"]["items"]] == [str(uuid.UUID(int=n)) for n in range(2)]
 
 
+class Hostile:
+    """Raises whatever is asked of it, as a detached model or an array in a comparison does."""
+
+    def _fail(self, *_: Any) -> Any:
+        raise RuntimeError("secret")
+
+    __eq__ = __bool__ = __str__ = __len__ = __iter__ = __getattr__ = _fail
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("field", ["visitor_uid", "guest_uid", "url", "path", "title", "referrer", "host"])
+def test_an_object_that_raises_is_a_fault_and_never_another_exception(field: str) -> None:
+    event = Event("link", None, None, None, Visitor(**{field: Hostile()}))
+    outcome = Validator("key", "shop.example.com").examine(event).outcome
+    assert isinstance(outcome, Faulty)
+    assert [path for path, _ in outcome.faults] == [field]
+
+
+@pytest.mark.parametrize("part", ["type", "properties", "visitor_info", "attributes"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_so_is_one_that_is_a_part_of_an_event_or_inside_one(part: str, inside: bool) -> None:  # noqa: FBT001 - the example
+    value: Any = {"key": "k", "v": Hostile()} if inside else Hostile()
+    event = Event("custom", {"key": "k"}, None, None, Visitor("42"))._replace(**{part: value})
+    examined = Validator("key", "shop.example.com").examine(event)
+    assert isinstance(examined.outcome, Faulty)
+    assert all(path.startswith(part) for path, _ in examined.outcome.faults)
+    assert b"secret" not in salvage(examined.event.as_given("key", "shop.example.com"))
+
+
 def test_what_the_caller_gave_is_not_changed() -> None:
     given = {"key": "k", "v": collections.deque([UUID])}
     Validator("key", "shop.example.com").examine(Event("custom", given, None, None, Visitor("42")))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import insend_relay.console
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers import InSend, known_cookie
+from insend_relay.producers.page import usable_page
 from insend_relay.producers.request import Request, serving
 from insend_relay.producers.testing import RecordedEvents, recording
-from insend_relay.producers.validation import usable_page
 
 EXAMPLES = json.loads((Path(insend_relay.console.__file__).parent / "examples.json").read_text(encoding="utf-8"))
 SETTINGS = Settings()
