@@ -332,7 +332,8 @@ class Hostile:
 
 @pytest.mark.parametrize("field", ["visitor_uid", "guest_uid", "url", "path", "title", "referrer", "host"])
 def test_an_object_that_raises_is_a_fault_and_never_another_exception(field: str) -> None:
-    event = Event("link", None, None, None, Visitor(**{field: Hostile()}))
+    about: dict[str, Any] = {field: Hostile()}
+    event = Event("link", None, None, None, Visitor(**about))
     outcome = Validator("key", "shop.example.com").examine(event).outcome
     assert isinstance(outcome, Faulty)
     assert [path for path, _ in outcome.faults] == [field]
