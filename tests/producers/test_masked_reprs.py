@@ -146,13 +146,25 @@ def test_a_misspelt_argument_shows_nothing_personal() -> None:
     assert_nothing_personal(raised.value)
 
 
-def test_the_logged_in_visitor_of_a_request_is_not_shown() -> None:
+@pytest.mark.parametrize("kind", ["InSend", "AsyncInSend"])
+def test_the_logged_in_visitor_of_a_request_is_not_shown(kind: str) -> None:
     insend = InSend(**NOWHERE, invalid="raise")
+    wrong = {**EVENT, "revenue": "5551.25"}
+
+    async def awaited() -> None:
+        await AsyncInSend(settings=insend.settings).purchase(**wrong)
+
+    def call() -> None:
+        if kind == "InSend":
+            insend.purchase(**wrong)
+        else:
+            asyncio.run(awaited())
+
     request = Request(
         settings=insend.settings, cookies={"convead_guest_uid": "Guest.88"}, visitor_uid=lambda: "customer-77"
     )
     with serving(request), pytest.raises(InvalidEvent) as raised:
-        insend.purchase(**{**EVENT, "revenue": "5551.25"})
+        call()
     assert_nothing_personal(raised.value)
 
 

@@ -225,6 +225,19 @@ def test_a_generator_may_have_10_000_items_and_no_more() -> None:
     assert kept == [*range(MAX_ITEMS), "<has more than 10,000 items>"]
 
 
+def test_a_query_is_cut_before_it_is_iterated_so_that_no_whole_table_is_loaded() -> None:
+    class Query(Array):
+        def __getitem__(self, place: Any) -> Any:
+            return list(self.items[place])
+
+        def __iter__(self) -> Iterator[Any]:
+            raise MemoryError("the whole table")
+
+    outcome = examine(Query(*range(MAX_ITEMS + 500))).outcome
+    assert outcome == Faulty((("properties.v", "has more than 10,000 items"),))
+    assert isinstance(examine(Query(1, 2)).outcome, Checked)
+
+
 def test_what_raises_while_it_is_read_is_a_fault_and_what_was_read_is_kept() -> None:
     def items() -> Iterator[Any]:
         yield ITEM
