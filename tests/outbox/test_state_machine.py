@@ -31,6 +31,8 @@ from insend_relay.outbox.trying import Tried
 FAILURES: list[Failure] = ["unreachable", "closed", "server", "rejected"]
 GUARD = Guard(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
 LATER_MS = 600_000
+EXAMPLES = 600  # lives of 50 steps each
+PARTS = 3  # they take minutes, on a loaded machine many: so that the processes of a test run share them
 
 reasons = st.sampled_from(["answered 400", "gave up"])
 
@@ -348,13 +350,14 @@ class Life(Corrections, RuleBasedStateMachine):
         recount(self.outbox.keys, self.model, self.everything(args=[self.outbox.keys.prefix]))
 
 
-def test_any_interleaving_leaves_redis_as_the_model_says(either_url: str) -> None:
+@pytest.mark.parametrize("_", range(PARTS))
+def test_any_interleaving_leaves_redis_as_the_model_says(either_url: str, _: int) -> None:
     with connect(either_url) as client:
         machine = type("Life", (Life,), {"client": client})
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=600,
+                max_examples=EXAMPLES // PARTS,
                 stateful_step_count=50,
                 deadline=None,
                 print_blob=True,
