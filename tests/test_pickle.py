@@ -18,6 +18,7 @@ import pytest
 from celery import Celery
 from celery.backends.base import Backend
 from celery.utils.serialization import get_pickleable_exception
+from waiting import PATIENCE_SECONDS
 
 import insend_relay.console
 import insend_relay.outbox
@@ -172,12 +173,12 @@ def test_a_process_pool_brings_back_exceptions_with_their_attributes() -> None:
     insend = InSend(**ACCOUNT)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with pytest.raises(InvalidEvent) as invalid:
-            pool.submit(refuse, insend).result(timeout=120)
+            pool.submit(refuse, insend).result(timeout=PATIENCE_SECONDS)
         assert invalid.value.faults == (("properties.order_id", "missing"),)
         with pytest.raises(NotAccepted) as refused:
-            pool.submit(not_kept, insend).result(timeout=120)
+            pool.submit(not_kept, insend).result(timeout=PATIENCE_SECONDS)
         assert refused.value.unknown is False
-        assert pool.submit(str, "the pool lives").result(timeout=120) == "the pool lives"
+        assert pool.submit(str, "the pool lives").result(timeout=PATIENCE_SECONDS) == "the pool lives"
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle"])

@@ -27,6 +27,7 @@ from lanes import (
     snapshot,
     waiting,
 )
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
 from insend_relay.outbox.audit import audit
@@ -253,7 +254,7 @@ def together(redis_url: str, namespace: str, *acts: Callable[[Outbox], Any]) -> 
     def run(act: Callable[[Outbox], Any]) -> None:
         with connect(redis_url) as client:
             outbox = Outbox(client, namespace=namespace)
-            barrier.wait(60)
+            barrier.wait(PATIENCE_SECONDS)
             try:
                 done = act(outbox)
             except (Busy, Changed, NotFound) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.producers.known_cookie import MAX_ACCOUNTS, KnownCookie
 
@@ -98,7 +99,7 @@ def test_the_value_is_short_and_names_no_one() -> None:
 
 def test_accounts_that_are_told_at_the_same_time_do_not_lose_each_others_mark() -> None:
     for _ in range(50):
-        known, together = KnownCookie(""), threading.Barrier(MAX_ACCOUNTS, timeout=60)
+        known, together = KnownCookie(""), threading.Barrier(MAX_ACCOUNTS, timeout=PATIENCE_SECONDS)
 
         def tell(app_key: str, known: KnownCookie = known, together: threading.Barrier = together) -> None:
             together.wait()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox.record import Record
 from insend_relay.producers import ERASE, InSend, InvalidEvent
@@ -155,7 +156,7 @@ def test_a_field_whose_name_may_be_personal_is_not_named(caplog: pytest.LogCaptu
 
 
 def test_of_many_threads_one_says_it() -> None:
-    said, together = OnceAnHour(Clock()), threading.Barrier(8, timeout=60)
+    said, together = OnceAnHour(Clock()), threading.Barrier(8, timeout=PATIENCE_SECONDS)
     first: list[bool] = []
 
     def say() -> None:

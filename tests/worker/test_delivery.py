@@ -93,7 +93,8 @@ def test_a_tracker_that_answers_500_three_times_gets_three_retries_none_early_an
     ]
     arrivals = [request.arrived_at for request in sandbox.requests]
     waits = [later - earlier for earlier, later in itertools.pairwise(arrivals[:4])]
-    assert all(wait >= due for wait, due in zip(waits, (0.1, 0.2, 0.4), strict=True))
+    millisecond = 0.001  # Redis's clock, by which an event comes due, is cut to whole ones
+    assert all(wait > due - millisecond for wait, due in zip(waits, (0.1, 0.2, 0.4), strict=True))
 
 
 def test_the_first_event_after_a_login_arrives_after_all_that_the_guest_did_before(
@@ -281,7 +282,7 @@ def test_retry_after_is_honoured_for_the_whole_app(
         drained(outbox)
     first, *others = [request.arrived_at for request in sandbox.requests]
     assert len(others) == 2
-    assert min(others) - first >= 1
+    assert min(others) - first > 0.999  # Redis's clock is cut to whole milliseconds
 
 
 def test_an_event_that_kills_its_worker_again_and_again_is_buried(
