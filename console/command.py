@@ -26,6 +26,7 @@ _COMMANDS = {
     "dead": ("dead_commands", "Look at dead letters, export or discard them."),
     "replay": ("replay_command", "Send dead letters again."),
     "visitor": ("visitor_command", "What waits for one visitor, and why it is held."),
+    "erase": ("erase_command", "Discard everything of one person, here and in this machine's spool."),
     "pause": ("pause_commands", "Hold an app back: its events are kept and none is sent."),
     "resume": ("pause_commands", "Let an app go on at once."),
     "spool": ("spool_command", "What lies on this machine's disk because Redis could not take it."),

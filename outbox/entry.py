@@ -14,6 +14,7 @@ from insend_relay.outbox.idempotency import DIGEST_BYTES, content_digest
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import group, letter_meta
 from insend_relay.outbox.masked import masked
+from insend_relay.outbox.person import Named, named_by
 from insend_relay.outbox.scripts import Call, Calls
 
 
@@ -25,11 +26,13 @@ class Appended:
         id: The id under which the event is kept; the first one's when this was a duplicate.
         duplicate: True when an event with the same idempotency key had been taken before.
         mismatch: True for a duplicate whose properties differ from the first event's: the key was used for two events.
+        erased: True for a spooled event that was discarded, since its person was erased after it was made.
     """
 
     id: uuid.UUID
     duplicate: bool
     mismatch: bool = False
+    erased: bool = False
 
 
 class Way(NamedTuple):
@@ -75,6 +78,10 @@ class Entry(NamedTuple):
             return (str(self.lane),)
         return str(self.lane), str(Lane(self.lane.app, "g", self.guest_uid))
 
+    def named(self) -> Named:
+        """Whom it names."""
+        return named_by(self.lane.app, self.lane, self.guest_uid, self.payload)
+
     def call(self, scripts: Calls, way: Way = DIRECT) -> Call:
         """The script that takes it in."""
         return scripts.call(
@@ -96,6 +103,8 @@ class Entry(NamedTuple):
         match reply:
             case [b"APPENDED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
+            case [b"ERASED"]:
+                return Appended(self.id, duplicate=False, erased=True)
             case [b"DUPLICATE", bytes() as first] if len(first) == _ID_BYTES + DIGEST_BYTES:
                 mismatch = first[_ID_BYTES:] != content_digest(self.payload)
                 return Appended(uuid.UUID(bytes=first[:_ID_BYTES]), duplicate=True, mismatch=mismatch)
@@ -127,11 +136,17 @@ class InvalidEntry(NamedTuple):
         """A dead letter waits for nobody."""
         return ()
 
+    def named(self) -> Named:
+        """Whom it names, as far as its payload tells."""
+        return named_by(self.app, self.lane, "", self.payload)
+
     def call(self, scripts: Calls, way: Way = DIRECT) -> Call:
         """The script that takes it in."""
+        owner = self.named().owner if way.file else None  # only a spooled event can be from before an erasure
         return scripts.call(
             "bury_invalid",
             lane=str(self.lane or ""),
+            owner=str(owner or ""),
             id=self.id.bytes,
             group=group(self.type, "invalid"),
             meta=letter_meta(app=self.app, type=self.type, reason="invalid", outcome="invalid", answer=self.faults),
@@ -145,6 +160,8 @@ class InvalidEntry(NamedTuple):
         match reply:
             case [b"BURIED", int()] | [b"ALREADY"]:
                 return Appended(self.id, duplicate=False)
+            case [b"ERASED"]:
+                return Appended(self.id, duplicate=False, erased=True)
         raise _not_ours(reply)
 
 

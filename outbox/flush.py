@@ -40,7 +40,9 @@ _log = logging.getLogger(__name__)
 def flush(
     spool: Spool, outbox: Outbox, *, stop: Callable[[], bool] = lambda: False, durability: Durability = "memory"
 ) -> int:
-    """Move everything on; returns how many went. Only for whoever is ``spool.flushing()``.
+    """Move everything on; returns how many went. Only for the process that holds ``spool.flushing()``.
+
+    An event whose person has been erased since (``insend erase``) is discarded by Redis: it is dropped and not counted.
 
     Args:
         spool: From where.

@@ -10,6 +10,7 @@ never stands inside a part.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -106,6 +107,10 @@ class Keys:
         """The ids that came in last from a spool."""
         return f"{self.prefix}spool:{file}"
 
+    def erased(self, owner: str) -> str:
+        """The tombstone of an erased person; see ``lua/shared/tombstones.lua``."""
+        return f"{self.prefix}erased:{hashlib.sha1(owner.encode(), usedforsecurity=False).hexdigest()}"
+
     def behind(self, guest: Lane | str) -> str:
         """The lanes whose head waits for events of this guest from before a login."""
         return f"{self.prefix}behind:{guest}"
@@ -116,5 +121,5 @@ class Keys:
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:", "slot:", "spool:")
+        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:", "slot:", "spool:", "erased:")
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))

@@ -28,6 +28,14 @@ def _label(text: str) -> str:
 def type_of(data: bytes) -> str:
     """The event type inside a stored record, for counting; "?" when it cannot be read."""
     try:
-        return str(json.loads(record.decode(data).payload)["type"])
+        return type_in(record.decode(data).payload)
+    except record.NotARecord:
+        return "?"
+
+
+def type_in(payload: bytes) -> str:
+    """The event type inside a payload; "?" when it cannot be read."""
+    try:
+        return str(json.loads(payload)["type"])
     except (ValueError, RecursionError, LookupError, TypeError):
         return "?"

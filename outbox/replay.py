@@ -13,7 +13,7 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
@@ -21,7 +21,7 @@ from itertools import islice
 from insend_relay.outbox.dead import ALL, INVALID, DeadLetters, Filter, Letter
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replies import pairs
+from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.status import read_clock, read_paused
 from insend_relay.outbox.store import Outbox
@@ -198,6 +198,15 @@ class Replay:
     def settled(self) -> bool:
         """Whether every event that this run sent back has been delivered or is dead again."""
         return self.progress().outstanding == 0
+
+
+def forget_filters(outbox: Outbox, uids: Container[str]) -> None:
+    """Delete the filters that name one of these uids as their visitor; such a run ends where it is."""
+    for batch in scan(outbox.redis, "SCAN", match=f"{outbox.keys.replay('')}*"):
+        for key in batch:
+            stored = outbox.read("HGET", key, "filter")
+            if stored is not None and json.loads(stored).get("visitor") in uids:
+                outbox.read("HDEL", key, "filter")
 
 
 def overdue(outbox: Outbox) -> tuple[str, int] | None:

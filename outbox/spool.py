@@ -113,11 +113,16 @@ class Spool:
             self._file.flag(may_hold=True)
             connection.executemany(_INSERT, rows)
 
-    def first(self, most: int) -> list[Kept]:
-        """The oldest events, in order."""
+    def first(self, most: int, *, after: int = 0) -> list[Kept]:
+        """The oldest events with a row number above ``after``, in order."""
         query = f"SELECT {_COLUMNS} FROM events WHERE row > ? ORDER BY row LIMIT ?"  # noqa: S608 - our own words
-        rows = self._file.read(query, self._file.after, most)
+        rows = self._file.read(query, max(after, self._file.after), most)
         return [_kept(self._file.name, row) for row in rows]
+
+    def unreadable(self) -> list[tuple[int, bytes]]:
+        """The rows that were put aside: the number of each in their table, and its content as one text."""
+        rows = self._file.read("SELECT rowid, * FROM unreadable")
+        return [(number, b"\n".join(map(_as_bytes, values))) for number, *values in rows]
 
     def drop(self, row: int, *, deadline: float) -> None:
         """Redis has all up to this row; remembered by this process even when the disk has no room to write it down."""
@@ -130,6 +135,19 @@ class Spool:
         with self._file.transaction(deadline) as connection:
             connection.execute("INSERT INTO unreadable SELECT * FROM events WHERE row = ?", (row,))
             connection.execute("DELETE FROM events WHERE row = ?", (row,))
+
+    def remove(self, rows: Sequence[int], unreadable: Sequence[int] = (), *, deadline: float) -> None:
+        """Delete rows by their numbers, and rows that were put aside by theirs, together."""
+        with self._file.transaction(deadline) as connection:
+            connection.executemany("DELETE FROM events WHERE row = ?", [(row,) for row in rows])
+            connection.executemany("DELETE FROM unreadable WHERE rowid = ?", [(row,) for row in unreadable])
+
+    def wipe(self, *, deadline: float) -> None:
+        """Rewrite the file and empty its log, so that no byte of a deleted row is left in either.
+
+        Nothing can be kept meanwhile: a second for 100 MB of events, no time at all for an empty spool.
+        """
+        self._file.wipe(deadline)
 
     def lower(self, *, deadline: float) -> None:
         """Lower the flag if there is nothing left. Nobody can put anything in meanwhile."""
@@ -163,6 +181,10 @@ def _row(entry: Entry | InvalidEntry, slot: str, now_ms: int) -> tuple[object, .
         rest = entry.guest_uid, entry.once_key, entry.once_seconds
         return *place, entry.lane.app, entry.id.bytes, entry.payload, *rest, "", None
     return *place, entry.app, entry.id.bytes, entry.payload, "", "", 0, entry.type, entry.faults
+
+
+def _as_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 
 def _kept(file: str, row: tuple[Any, ...]) -> Kept:

@@ -145,6 +145,26 @@ class SpoolFile:
         finally:
             self.writing.release()
 
+    def wipe(self, deadline: float) -> None:
+        """Leave no byte of a deleted row in the file or its log.
+
+        ``secure_delete`` overwrites what is deleted, but SQLite also leaves copies of rows in pages that it has
+        rearranged. VACUUM writes every page anew.
+        """
+        if not self.writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise SpoolError("the spool was busy too long")
+        try:
+            with errors_mapped("cannot be rewritten"):
+                self._look_at_inode()
+                connection = self._writer = self._writer or self._opened(deadline)
+                _patiently(connection, "VACUUM", deadline)
+                while _patiently(connection, "PRAGMA wal_checkpoint(TRUNCATE)", deadline).fetchone()[0]:
+                    if time.monotonic() > deadline:
+                        raise SpoolError("the spool was busy too long")
+                    time.sleep(BUSY_SECONDS)
+        finally:
+            self.writing.release()
+
     def close(self) -> None:
         """Close the file; whoever needs it opens it again."""
         with self.writing, self.reading:
@@ -192,6 +212,7 @@ class SpoolFile:
         try:
             _patiently(connection, "PRAGMA journal_mode = WAL", deadline)
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # it holds personal data
             connection.execute(f"PRAGMA max_page_count = {self._most_pages}")
             connection.execute("PRAGMA journal_size_limit = 16777216")
             if not _patiently(connection, "PRAGMA user_version", deadline).fetchone()[0]:

@@ -2,15 +2,19 @@
 -- KEYS: ledger apps wake
 -- ARGV: prefix lane app id guest_uid payload once_key once_digest once_ms slot file
 -- Returns: {'APPENDED', seq} | {'DUPLICATE', id and digest of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
+--   | {'ERASED'}: it comes from a spool and its visitor was erased since; accepted and discarded have risen
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
--- Shared: clock pump record tail entrance
+-- Shared: clock pump record tail entrance tombstones
 local ledger, apps, wake = unpack(KEYS)
 local prefix, lane, app, id, guest_uid, payload, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
 -- body
 local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
+end
+if discard_erased(lane, id, slot, file) then
+  return {'ERASED'}
 end
 local once = prefix .. 'once:' .. app .. ':' .. once_key
 if once_key ~= '' then

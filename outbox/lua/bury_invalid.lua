@@ -1,15 +1,20 @@
 -- bury_invalid: an event that breaks the tracker's rules is kept as a dead letter, for a person to look at.
 -- KEYS: ledger dead dead_index dead_groups
--- ARGV: prefix lane id group meta payload slot file
+-- ARGV: prefix lane owner id group meta payload slot file
 -- Returns: {'BURIED', seq} | {'ALREADY'} | {'CLOSED'}
--- Invariant: accepted and dead rise together. lane is '' when the event names no usable visitor.
--- Shared: clock record letter entrance
+--   | {'ERASED'}: it comes from a spool and its owner was erased since; accepted and discarded have risen
+-- Invariant: accepted and dead rise together. lane is '' when the event names no usable visitor; owner says then
+--   whose event it is as far as its payload tells, '' when it does not.
+-- Shared: clock record letter entrance tombstones
 local ledger, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, lane, id, group, meta, payload, slot, file = unpack(ARGV)
+local prefix, lane, owner, id, group, meta, payload, slot, file = unpack(ARGV)
 -- body
 local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
+end
+if discard_erased(owner, id, slot, file) then
+  return {'ERASED'}
 end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)

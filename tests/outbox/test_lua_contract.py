@@ -17,9 +17,9 @@ NAMES = sorted(path.stem for path in scripts.FOLDER.glob("*.lua"))
 PIECES = sorted(path.stem for path in (scripts.FOLDER / "shared").glob("*.lua"))
 MAY_NEED_MEMORY_FIRST = {"append", "bury_invalid"}  # they take something in: a full Redis must refuse them, and wholly
 
-FREEING = {"ZREM", "LPOP", "HDEL", "DEL"}
+FREEING = {"ZREM", "LPOP", "RPOP", "HDEL", "DEL"}
 WRITING = {"HSET", "HSETNX", "HINCRBY", "ZADD", "RPUSH", "LPUSH", "SET", "SADD", "PEXPIRE", "LREM", "INCR"}
-WRITING |= {"ZREMRANGEBYRANK", "SREM", "LTRIM", "RPOP", *FREEING}
+WRITING |= {"ZREMRANGEBYRANK", "SREM", "LTRIM", *FREEING}
 READING = {"GET", "HGET", "HMGET", "HGETALL", "HEXISTS", "HLEN", "LINDEX", "LLEN", "LRANGE", "TIME", "EXISTS"}
 READING |= {"LPOS", "PTTL", "ZREVRANGEBYSCORE", "ZRANGEBYSCORE", "ZSCORE", "ZCARD", "ZRANGE", "SISMEMBER", "SCARD"}
 LUA_WORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil"}
