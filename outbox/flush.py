@@ -79,9 +79,12 @@ def flush(
 
 def _move(spool: Spool, outbox: Outbox, row: Kept) -> int:
     if row.entry is not None:
-        if outbox.enter(row.entry, row.way).mismatch:
+        appended = outbox.enter(row.entry, row.way)
+        if appended.mismatch:
             _log.error("event %s of the spool is dropped as a duplicate: %s", row.entry.id, MISMATCH)
-        return 1
+        if appended.erased:
+            _log.info("event %s of the spool is discarded: its person was erased", row.entry.id)
+        return 0 if appended.erased else 1
     _log.error("row %d of the spool %s cannot be read; it is put aside there", row.row, spool.path)
     spool.put_aside(row.row, deadline=time.monotonic() + DROP_SECONDS)
     return 0
