@@ -58,6 +58,12 @@ def discard(outbox: Outbox, event_id: bytes) -> bytes:
     return status
 
 
+def erase(outbox: Outbox, lane: Lane = ALICE) -> tuple[bytes, list[bytes]]:
+    """One step of an erasure of a lane; the status, and the ids that it discarded."""
+    status, _, *erased = outbox._run("erase", lane=str(lane))
+    return status, [data[17:33] for data, _ in erased]
+
+
 def waiting(outbox: Outbox, lane: Lane = ALICE) -> list[bytes]:
     """The ids that wait in a lane, oldest first."""
     return [data[17:33] for data in outbox.read("LRANGE", outbox.keys.lane(lane), 0, -1)]

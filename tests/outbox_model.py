@@ -104,6 +104,22 @@ class Model:
             self.runs[self.replaying.pop(lane)[1]][how] += 1
         return event
 
+    def erased(self, lane: str, *, sending: bool) -> list[Event]:
+        """What an erasure takes from a lane, the last event first: all but a head that is being sent."""
+        line = self.lines[lane]
+        taken = line.events[int(sending) :][::-1]
+        del line.events[int(sending) :]
+        self.count("waiting", -len(taken))
+        self.count("discarded", len(taken))
+        event_id, run = self.replaying.get(lane, (b"", ""))
+        if event_id in [event.id for event in taken]:
+            del self.replaying[lane]
+            self.runs[run]["replayed"] -= 1
+        if not line.events:
+            line.new_head()
+            line.standing = "ready"
+        return taken
+
     def put_letter(self, event: Event) -> None:
         """The event is a dead letter."""
         self.dead[event.id] = event

@@ -193,8 +193,17 @@ def test_without_a_redis_it_says_so(insend: CommandLine) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["alice"], ["shop/v/alice", "--yes"], ["", "--yes"], ["a b", "--yes"], ["a\x07", "--yes"], ["\udcff", "--yes"]]
-    + [["alice", "--app", "a/b", "--yes"], ["alice", "--wait", "-1", "--yes"], ["-", "--yes"]],
+    [
+        ["alice"],
+        ["-", "--yes"],
+        ["shop/v/alice", "--yes"],
+        ["", "--yes"],
+        ["a b", "--yes"],
+        ["a\x07", "--yes"],
+        ["\udcff", "--yes"],
+        ["alice", "--app", "a/b", "--yes"],
+        ["alice", "--wait", "-1", "--yes"],
+    ],
 )
 def test_what_cannot_be_done_is_a_usage_error(insend: CommandLine, outbox: Outbox, arguments: list[str]) -> None:
     put(outbox)

@@ -16,6 +16,7 @@ from lanes import (
     claim_one,
     come_due,
     due_in,
+    erase,
     ledger,
     letter,
     now_ms,
@@ -35,12 +36,6 @@ from insend_relay.outbox.trying import Tried
 
 FILE = Way(file="spool-1")
 CLOCKS_MS = 300_000
-
-
-def erase(outbox: Outbox, lane: Lane = ALICE) -> tuple[bytes, list[bytes]]:
-    """One step; the status, and the ids that it discarded."""
-    status, _, *erased = outbox._run("erase", lane=str(lane))
-    return status, [data[17:33] for data, _ in erased]
 
 
 def made(outbox: Outbox, *, before_ms: int) -> uuid.UUID:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 import redis
-from lanes import LEASE_MS, books, bury, discard, put, replay, snapshot
+from lanes import LEASE_MS, books, bury, discard, erase, put, replay, snapshot
 from tools import missing
 
 from insend_relay.console.embedded import EmbeddedRedis, NoServer
@@ -134,6 +134,11 @@ def test_every_other_transition_works_however_full_redis_is(full: tuple[Outbox, 
     bury(outbox, claims[5], lease_ms=0)
     assert replay(outbox, claims[4].id) == b"REPLAYED"
     assert discard(outbox, claims[5].id) == b"DISCARDED"
+    assert erase(outbox, Lane.parse(claims[0].lane)) == (b"ERASED", [])
+    status, erased = erase(outbox, Lane.parse(claims[10].lane))
+    assert (status, len(erased)) == (b"SENDING", 1)
+    outbox._run("tombstone", owner="/v/1")
+    assert outbox._run("close_slot", id=b"1" * 16, slot="p:1", file="spool-1") == [b"DROPPED"]
     for failed in claims[6:10]:
         verdict = outbox.report(failed, "unreachable", "refused", Guard(), retry_after_ms=0)
     assert not verdict.counts

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lanes import LEASE_MS, bury, come_due, discard, due_in, replay
+from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, replay
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Line, Model, Standing
 from outbox_recount import EVERYTHING, recount
@@ -283,6 +283,16 @@ class Life(Corrections, RuleBasedStateMachine):
             self.model.count("discarded")
         else:
             assert discard(self.outbox, event.id) == b"GONE"
+
+    @precondition(lambda self: any(line.events for line in self.model.lines.values()))
+    @rule(pick=picks)
+    def erase(self, pick: int) -> None:
+        names = [name for name, line in self.model.lines.items() if line.events]
+        name = names[pick % len(names)]
+        sending = self.model.lines[name].standing == "leased"
+        status, ids = erase(self.outbox, Lane.parse(name))
+        assert status == (b"SENDING" if sending else b"ERASED")
+        assert ids == [event.id for event in self.model.erased(name, sending=sending)]
 
     @rule(what=st.sampled_from(["pause", "resume", "resume", "look", "invalid"]), lane=lanes, nobody=yes_or_no)
     def somebody_else(self, *, what: str, lane: Lane, nobody: bool) -> None:
