@@ -9,6 +9,7 @@ and nothing else; producers append to it, workers claim from it, people look int
        policy exhausted        -> bury     dead letter, the lane goes on
        tracker takes nothing   -> release  waiting, no attempt counted, the app paused and probed
     dead letter -> replay (back to the tail of its lane) | discard
+    waiting or dead letter -> erase    a person's request; discarded
 
 Each transition is one Lua script, so that it happens wholly or not at all, and so that the ledger (accepted =
 delivered + waiting + dead + discarded) changes in the same step as the event. The outbox never decides whether or
