@@ -23,6 +23,7 @@ COMMANDS = [
     "dead",
     "replay",
     "visitor",
+    "erase",
     "pause",
     "resume",
     "spool",
