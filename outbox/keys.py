@@ -10,7 +10,6 @@ never stands inside a part.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -106,10 +105,6 @@ class Keys:
     def spool(self, file: str) -> str:
         """The ids that came in last from a spool."""
         return f"{self.prefix}spool:{file}"
-
-    def erased(self, owner: str) -> str:
-        """The tombstone of an erased person; see ``lua/shared/tombstones.lua``."""
-        return f"{self.prefix}erased:{hashlib.sha1(owner.encode(), usedforsecurity=False).hexdigest()}"
 
     def behind(self, guest: Lane | str) -> str:
         """The lanes whose head waits for events of this guest from before a login."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from insend_relay.outbox import record
@@ -62,6 +63,11 @@ def erase(outbox: Outbox, lane: Lane = ALICE) -> tuple[bytes, list[bytes]]:
     """One step of an erasure of a lane; the status, and the ids that it discarded."""
     status, _, *erased = outbox._run("erase", lane=str(lane))
     return status, [data[17:33] for data, _ in erased]
+
+
+def tombstone(outbox: Outbox, owner: str) -> str:
+    """The key of the tombstone that forbids a spool to bring an owner's events back."""
+    return f"{outbox.keys.prefix}erased:{hashlib.sha1(owner.encode(), usedforsecurity=False).hexdigest()}"
 
 
 def waiting(outbox: Outbox, lane: Lane = ALICE) -> list[bytes]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import ALICE, BOB, CommandLine, claim, event, letter, put
+from lanes import tombstone
 from waiting import wait_until
 
 from insend_relay.outbox.entry import Entry
@@ -51,7 +52,7 @@ def test_whoever_says_no_has_changed_nothing(insend: CommandLine, outbox: Outbox
         terminal.type("n\n")
         assert terminal.ended() == 0
     assert insend.json("status")["waiting"] == 1
-    assert not outbox.read("EXISTS", outbox.keys.erased("/v/alice"))
+    assert not outbox.read("EXISTS", tombstone(outbox, "/v/alice"))
 
 
 def test_a_program_gets_ids_and_types_and_nothing_personal(insend: CommandLine, outbox: Outbox) -> None:
@@ -108,7 +109,7 @@ def test_the_spool_of_this_machine_is_erased_too(
     assert "0 events discarded in Redis." in shown
     assert all(b"alice" not in file.read_bytes() for file in tmp_path.iterdir())
     assert b"bob" in (tmp_path / "spool.db").read_bytes()
-    assert outbox.read("EXISTS", outbox.keys.erased("/v/alice"))
+    assert outbox.read("EXISTS", tombstone(outbox, "/v/alice"))
 
 
 def test_a_spool_that_was_never_used_is_not_made(insend: CommandLine, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_an_interrupted_run_says_how_to_go_on(insend: CommandLine, outbox: Outbo
     put(outbox)
     claim(outbox, GUEST)
     with insend.terminal("erase", "alice", "--yes") as terminal:
-        wait_until(lambda: outbox.read("EXISTS", outbox.keys.erased("/v/alice")))
+        wait_until(lambda: outbox.read("EXISTS", tombstone(outbox, "/v/alice")))
         wait_until(lambda: "Erasing" in terminal.shown)
         terminal.interrupt()
         assert terminal.ended() == 130

@@ -23,6 +23,7 @@ from lanes import (
     put,
     replay,
     snapshot,
+    tombstone,
     waiting,
 )
 
@@ -212,7 +213,7 @@ def test_a_tombstone_holds_a_hash_and_lasts_for_90_days(outbox: Outbox) -> None:
     before = now_ms(outbox)
     status, at_ms = outbox._run("tombstone", owner="/v/alice")
     assert (status, before <= at_ms <= now_ms(outbox)) == (b"MARKED", True)
-    key = outbox.keys.erased("/v/alice")
+    key = tombstone(outbox, "/v/alice")
     assert outbox.read("GET", key) == b"%d" % at_ms
     left_ms = outbox.read("PTTL", key)
     assert 90 * 86_400_000 - 600_000 < left_ms <= 90 * 86_400_000

@@ -31,13 +31,13 @@ def test_nothing_that_means_something_in_a_key_may_stand_in_its_parts(pattern: r
 def test_all_keys_of_a_namespace_lie_on_one_shard() -> None:
     fixed = [name for name in vars(KEYS).values() if isinstance(name, str) and name.startswith("{")]
     made = [KEYS.due("a"), KEYS.lane("a/v/1"), KEYS.outage("a"), KEYS.suspects("a"), KEYS.replay("r"), KEYS.pulse(1)]
-    made += [KEYS.slot("p:1"), KEYS.spool("f"), KEYS.behind("a/g/1"), KEYS.erased("/v/1")]
+    made += [KEYS.slot("p:1"), KEYS.spool("f"), KEYS.behind("a/g/1"), KEYS.prefix + "erased:00"]
     assert all(key.startswith(KEYS.prefix) for key in (*fixed, *made) if key != KEYS.layout)
 
 
 def test_the_layout_knows_every_key_that_it_names_and_no_other() -> None:
     made = [KEYS.due("a"), KEYS.lane("a/v/1"), KEYS.outage("a"), KEYS.suspects("a"), KEYS.replay("r"), KEYS.pulse(1)]
-    made += [KEYS.slot("p:1"), KEYS.spool("f"), KEYS.behind("a/g/1"), KEYS.erased("/v/1")]
+    made += [KEYS.slot("p:1"), KEYS.spool("f"), KEYS.behind("a/g/1"), KEYS.prefix + "erased:00"]
     fixed = [name for name in vars(KEYS).values() if isinstance(name, str) and name.startswith(KEYS.prefix)]
     fixed.remove(KEYS.prefix)
     assert all(KEYS.knows(key) for key in (*fixed, *made))
