@@ -13,7 +13,7 @@ local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
 end
-if discard_erased(lane, id, slot, file) then
+if file ~= '' and discard_erased(lane, id, slot, file) then
   return {'ERASED'}
 end
 local once = prefix .. 'once:' .. app .. ':' .. once_key

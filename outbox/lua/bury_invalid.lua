@@ -13,7 +13,7 @@ local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
 end
-if discard_erased(owner, id, slot, file) then
+if file ~= '' and owner ~= '' and discard_erased(owner, id, slot, file) then
   return {'ERASED'}
 end
 note_entrance(id, slot, file)

@@ -2,12 +2,14 @@
 -- KEYS: ledger
 -- ARGV: prefix owner
 -- Returns: {'MARKED', now ms}
--- Invariant: the key holds a hash of the owner and a time, no uid; it expires after 90 days.
+-- Invariant: the key holds a hash of the owner and a time, no uid (shared/tombstones.lua reads it).
 -- owner is a lane, or a lane without its app (/v/UID) for all apps.
--- Shared: clock entrance tombstones
+-- Shared: clock
 local ledger = unpack(KEYS)
 local prefix, owner = unpack(ARGV)
 -- body
+local TOMBSTONE_MS = 7776000000 -- 90 days, as long as a spool's list of ids
+
 redis.call('HDEL', ledger, '') -- a first write that a full Redis allows
-redis.call('SET', tombstone_key(owner), now, 'PX', TOMBSTONE_MS)
+redis.call('SET', prefix .. 'erased:' .. redis.sha1hex(owner), now, 'PX', TOMBSTONE_MS)
 return {'MARKED', now}

@@ -15,36 +15,25 @@ local function list(id, file)
   redis.call('PEXPIRE', spool, SPOOL_MS)
 end
 
-local function close_slot(slot)
-  redis.call('SET', prefix .. 'slot:' .. slot, 'closed', 'PX', SLOT_MS)
-end
-
--- Whether an entry of a spool has come in before: moved by a flush (LISTED), or brought in by its call (HELD).
-local function has_entered(id, slot, file)
-  if redis.call('LPOS', prefix .. 'spool:' .. file, id) then
-    return 'LISTED'
-  end
-  return slot ~= '' and redis.call('GET', prefix .. 'slot:' .. slot) == id and 'HELD' or nil
-end
-
 -- Why the entry must not come in, or nil. file '' is a producer's own call, else it comes from that spool; one that its
 -- call had brought in is listed as well.
 local function turned_away(id, slot, file)
+  local holds = slot ~= '' and redis.call('GET', prefix .. 'slot:' .. slot)
   if file == '' then
-    return slot ~= '' and redis.call('GET', prefix .. 'slot:' .. slot) == 'closed' and 'CLOSED' or nil
+    return holds == 'closed' and 'CLOSED' or nil
   end
-  local entered = has_entered(id, slot, file)
-  if entered == 'HELD' then
+  if redis.call('LPOS', prefix .. 'spool:' .. file, id) then
+    return 'ALREADY'
+  end
+  if holds == id then
     list(id, file)
+    return 'ALREADY'
   end
-  return entered and 'ALREADY'
 end
 
 local function note_entrance(id, slot, file)
-  if slot ~= '' and file == '' then
-    redis.call('SET', prefix .. 'slot:' .. slot, id, 'PX', SLOT_MS)
-  elseif slot ~= '' then
-    close_slot(slot)
+  if slot ~= '' then
+    redis.call('SET', prefix .. 'slot:' .. slot, file == '' and id or 'closed', 'PX', SLOT_MS)
   end
   if file ~= '' then
     list(id, file)
