@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 from insend_relay.outbox.keys import GUEST_UID, VISITOR_UID, Lane
 
 Kind = Literal["v", "g"]
-KINDS: tuple[Kind, ...] = ("g", "v")
+KINDS: tuple[Kind, ...] = ("g", "v")  # guests first: only the visitors' events say who they are
 _IN_TEXT = re.compile(rb"(visitor|guest)_uid[\"'\s:=]+([^\"'&\s,;}\]]+)")
 _WORD = rb"[0-9A-Za-z_.-]"
 
