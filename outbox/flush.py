@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import threading
 import time
-import weakref
 from collections.abc import Callable
 
 from redis.exceptions import RedisError, ResponseError
 
+from insend_relay.outbox import uwsgi
+from insend_relay.outbox.background import Background
 from insend_relay.outbox.connection import connect, mapped, run_together
 from insend_relay.outbox.durability import FSYNC, REPLICATED, Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, SpoolError
 from insend_relay.outbox.idempotency import MISMATCH
+from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Kept, Spool
 from insend_relay.outbox.store import Outbox
@@ -33,7 +33,7 @@ REPLICA_MS = 1_000  # what a batch waits for its replica
 FSYNC_MS = 3_000  # and for the disk: appendfsync everysec needs up to 2 s
 DROP_SECONDS = 5.0  # what such a write may wait for others
 LOOK_SECONDS = 1.0  # how often a worker looks for something to do, and a producer whether another has done it
-FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.05, 1.0  # between two tries while Redis is away
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 1.0  # between two tries while Redis is away
 _log = logging.getLogger(__name__)
 
 
@@ -156,52 +156,45 @@ def _drop(spool: Spool, last: int, undropped: int) -> int:
 class Flusher:
     """A thread that moves a spool on while there is something in it.
 
+    It never runs in a process that forks uWSGI's workers: the spool must be closed there at each fork.
+
     Args:
         settings: Where Redis is.
         spool: The spool.
         for_ever: Look again and again for what other processes have put into it; else the thread ends with the work.
     """
 
-    _thread: threading.Thread | None
-
     def __init__(self, settings: Settings, spool: Spool, *, for_ever: bool = False) -> None:
         self._settings = settings
         self._spool = spool
         self._for_ever = for_ever
-        self.begin_anew()
-        _flushers.add(self)
+        self._threads = PerProcess(lambda _: self._thread(), leave=Background.dismiss)
 
     def wake(self) -> None:
-        """There may be something to do. Without a thread to be had, somebody else will do it, or a later call."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                stop = threading.Event()
-                thread = threading.Thread(target=self._run, args=(stop,), name="insend-flush", daemon=True)
-                with contextlib.suppress(RuntimeError):
-                    thread.start()
-                    self._thread, self._stop = thread, stop
+        """There may be something to do. Without a thread to be had, another process does it, or a later call."""
+        if uwsgi.forks_workers():
+            return
+        with contextlib.suppress(RuntimeError):
+            self._threads.get().start()
 
     def close(self) -> None:
         """End the thread; ``wake`` begins another."""
-        with self._lock:
-            thread, self._thread = self._thread, None
+        thread = self._threads.forget()
         if thread is not None:
-            self._stop.set()
-            thread.join(MOST_PAUSE_SECONDS)  # longer only while it waits for a Redis that does not answer
+            thread.stop(MAX_PAUSE_SECONDS)  # longer only while it waits for a Redis that does not answer
 
-    def begin_anew(self) -> None:
-        """In a forked child the parent's thread is not there, and its lock may be held for ever."""
-        self._lock = threading.Lock()
-        self._thread = None
+    def _thread(self) -> Background:
+        thread = Background("insend-flush", lambda: self._run(thread), wanted=lambda: self._wanted(thread))
+        return thread
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, thread: Background) -> None:
         with connect(self._settings.redis_url, connections=1) as client:
             outbox = Outbox(client, namespace=self._settings.namespace)
             pause = FIRST_PAUSE_SECONDS
             failed = False
-            while not self._done(stop):
+            while self._wanted(thread):
                 try:
-                    self._once(outbox, stop)
+                    self._once(outbox, thread)
                 except (OutboxError, SpoolError) as error:
                     if not failed:
                         _log.warning("the spool %s waits: %s", self._spool.path, error)
@@ -213,40 +206,26 @@ class Flusher:
                     failed, pause = False, FIRST_PAUSE_SECONDS
                 if failed:
                     client.connection_pool.disconnect()  # after a failover its name may lead to the new primary
-                    stop.wait(pause)
-                    pause = min(2 * pause, MOST_PAUSE_SECONDS)
+                    thread.wait(pause)
+                    pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _once(self, outbox: Outbox, stop: threading.Event) -> None:
+    def _once(self, outbox: Outbox, thread: Background) -> None:
         if self._spool.may_hold():
             with self._spool.flushing() as mine:
-                moved = (
-                    flush(self._spool, outbox, stop=stop.is_set, durability=self._settings.durability) if mine else 0
-                )
+                moved = self._flush(outbox, thread) if mine else 0
             if moved:
                 _log.warning("of the spool %s are in Redis now: %d", self._spool.path, moved)
         if self._for_ever or self._spool.may_hold():
-            stop.wait(LOOK_SECONDS)
+            thread.wait(LOOK_SECONDS)
 
-    def _done(self, stop: threading.Event) -> bool:
-        """Whether the thread is to end; from then on ``wake`` begins another."""
-        with self._lock:
-            if stop.is_set():
-                return True
-            try:
-                done = not self._for_ever and not self._spool.may_hold()
-            except SpoolError:
-                done = not self._for_ever
-            if done:
-                self._thread = None
-            return done
+    def _flush(self, outbox: Outbox, thread: Background) -> int:
+        return flush(self._spool, outbox, stop=lambda: thread.stopped, durability=self._settings.durability)
 
-
-_flushers: weakref.WeakSet[Flusher] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for flusher in list(_flushers):
-        flusher.begin_anew()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    def _wanted(self, thread: Background) -> bool:
+        """Whether the thread is to go on."""
+        if thread.stopped or self._for_ever:
+            return not thread.stopped
+        try:
+            return self._spool.may_hold()
+        except SpoolError:
+            return False

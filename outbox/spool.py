@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way
+from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool_file import FlushLock, file_of
+from insend_relay.outbox.spool_file import SUPPORTED, FlushLock, file_of
 
 _COLUMNS = "row, lane, slot, app, id, payload, guest_uid, once_key, once_seconds, type, faults, synced"
 _INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 12})"  # noqa: S608 - question marks
@@ -79,9 +80,11 @@ class Spool:
 
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
-        """The spool that the settings name; None when they name none."""
+        """The spool that the settings name; None when they name none. SettingsError where spools do not work."""
         if not settings.spool:
             return None
+        if not SUPPORTED:
+            raise SettingsError(["INSEND_SPOOL: the spool does not work on Windows: leave the setting empty there"])
         most_bytes = settings.spool_most_megabytes * 1_000_000
         return cls(Path(settings.spool), namespace=settings.namespace, most_bytes=most_bytes)
 

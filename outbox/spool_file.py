@@ -2,8 +2,10 @@
 
 - A process opens a file by SQLite alone, and one object of ours has it: POSIX locks are dropped when *any* descriptor
   of the file is closed in the process, and then another process deletes the log under us.
-- Nothing of SQLite may cross a fork, not even to be closed there. So before a fork everything is closed, and opened
-  again by whoever needs it, on either side.
+- Nothing of SQLite may cross a fork, not even to be closed there: it notes in memory which locks the process holds, and
+  a child that inherits the note believes that it holds them too. So everything is closed before a fork. Where no hook
+  says that a fork comes (uWSGI's master), it is closed after each use. A child that was forked in the middle of a use
+  all the same refuses to use the file, see ``spool_handles``.
 - A file that was deleted or replaced is opened anew, lest receipts be given for one that has no name.
 
 The flag (``FILE-flag``, a byte in shared memory) says whether there may be anything in the spool, without asking
@@ -13,12 +15,10 @@ SQLite: a call looks at it each time. It is believed as long as this machine has
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
 import sqlite3
 import struct
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,11 +26,18 @@ from pathlib import Path
 from typing import Any
 
 from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.process import PerProcess, same_process
+from insend_relay.outbox.spool_handles import Handle, Handles
 
+try:
+    import fcntl
+except ImportError:  # Windows, where ``Spool.of`` refuses
+    fcntl = None  # type: ignore[assignment]
+
+SUPPORTED = fcntl is not None
 VERSION = 1
 BUSY_SECONDS = 0.0005  # between two looks whether another process has finished writing
 READ_SECONDS = 0.1  # what opening and reading wait for others; in WAL a reader waits for no writer
-FORK_SECONDS = 1.0  # what a fork waits for a write under way
 AGAIN_SECONDS = 1.0  # after a failed opening, calls fail at once for so long
 PAGE_BYTES = 4096
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -68,18 +75,15 @@ class SpoolFile:
 
     def __init__(self, path: Path, namespace: str, most_bytes: int) -> None:
         self.path = path
+        self.namespace = namespace
         self.name = ""  # its own, wherever it lies
         self.after = 0  # Redis has all rows up to this one, though a full disk may have kept us from dropping them
-        self._namespace = namespace
         self._most_pages = max(16, most_bytes // PAGE_BYTES)
         self._flag: mmap.mmap | None = None
-        self._inode = 0
-        self._writer: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
+        self._inode = 0  # of the file that was opened last
         self._closed_until = 0.0
         self._why = ""
-        self.writing = threading.Lock()
-        self.reading = threading.Lock()
+        self.handles = PerProcess(Handles, leave=Handles.leave, scope=same_process)
 
     # The flag
 
@@ -107,43 +111,32 @@ class SpoolFile:
         finally:
             os.close(descriptor)
         boot = _BOOT_ID.read_bytes()[:36] if _BOOT_ID.exists() else b""
-        if not boot or _FLAG.unpack_from(flag)[1] != boot:  # what a power cut has left is not to be believed
-            _FLAG.pack_into(flag, 0, self.path.exists(), boot)
+        if not boot or flag[1:] != boot:  # what a power cut has left is not to be believed
+            if self.path.exists():
+                flag[0] = True  # only ever raised here: another thread may have raised it meanwhile
+            flag[1:] = boot.ljust(_FLAG.size - 1, b"\0")
         return flag
 
     # SQLite
 
     def read(self, query: str, *values: object) -> list[Any]:
         """All rows of a query."""
-        if not self.reading.acquire(timeout=READ_SECONDS):
-            raise SpoolError("the spool was busy too long")
-        try:
-            with errors_mapped("cannot be read"):
-                self._look_at_inode()
-                self._reader = self._reader or self._opened(time.monotonic() + READ_SECONDS)
-                return _patiently(self._reader, query, time.monotonic() + READ_SECONDS, *values).fetchall()
-        finally:
-            self.reading.release()
+        deadline = time.monotonic() + READ_SECONDS
+        with errors_mapped("cannot be read"), self._connected(deadline) as connection:
+            return _patiently(connection, query, deadline, *values).fetchall()
 
     @contextlib.contextmanager
     def transaction(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """Write; this process's threads and the machine's other processes do it one at a time."""
-        if not self.writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise SpoolError("the spool was busy too long")
-        try:
-            with errors_mapped("cannot be written"):
-                self._look_at_inode()
-                connection = self._writer = self._writer or self._opened(deadline)
-                _patiently(connection, "BEGIN IMMEDIATE", deadline)
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                    raise
-        finally:
-            self.writing.release()
+        """Write; the machine's threads and processes do it one at a time."""
+        with errors_mapped("cannot be written"), self._connected(deadline) as connection:
+            _patiently(connection, "BEGIN IMMEDIATE", deadline)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
 
     def wipe(self, deadline: float) -> None:
         """Leave no byte of a deleted row in the file or its log.
@@ -151,78 +144,64 @@ class SpoolFile:
         ``secure_delete`` overwrites what is deleted, but SQLite also leaves copies of rows in pages that it has
         rearranged. VACUUM writes every page anew.
         """
-        if not self.writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise SpoolError("the spool was busy too long")
-        try:
-            with errors_mapped("cannot be rewritten"):
-                self._look_at_inode()
-                connection = self._writer = self._writer or self._opened(deadline)
-                _patiently(connection, "VACUUM", deadline)
-                while _patiently(connection, "PRAGMA wal_checkpoint(TRUNCATE)", deadline).fetchone()[0]:
-                    if time.monotonic() > deadline:
-                        raise SpoolError("the spool was busy too long")
-                    time.sleep(BUSY_SECONDS)
-        finally:
-            self.writing.release()
+        with errors_mapped("cannot be rewritten"), self._connected(deadline) as connection:
+            _patiently(connection, "VACUUM", deadline)
+            while _patiently(connection, "PRAGMA wal_checkpoint(TRUNCATE)", deadline).fetchone()[0]:
+                if time.monotonic() > deadline:
+                    raise SpoolError("the spool was busy too long")
+                time.sleep(BUSY_SECONDS)
 
     def close(self) -> None:
-        """Close the file; whoever needs it opens it again."""
-        with self.writing, self.reading:
-            self.shut()
+        """Close what is not in use; the next use opens it again."""
+        handles = self.handles.peek()
+        if handles is not None:
+            handles.close_idle()
 
-    def shut(self) -> None:
-        """``close`` for who has both locks."""
-        for connection in (self._writer, self._reader):
-            if connection is not None:
-                connection.close()
-        self._writer = self._reader = None
-        self._inode = 0
+    @contextlib.contextmanager
+    def _connected(self, deadline: float) -> Iterator[sqlite3.Connection]:
+        with self.handles.get().use(lambda handle: self._open(handle, deadline), self._look, deadline) as handle:
+            assert handle.connection is not None  # noqa: S101 - for the types: it was opened
+            yield handle.connection
 
-    def begin_anew(self) -> None:
-        """In a forked child: nothing of the parent's is ours."""
-        _forgotten.append((self._writer, self._reader))
-        self._writer = self._reader = None
-        self._inode = 0
-        self.writing, self.reading = threading.Lock(), threading.Lock()
+    def _look(self) -> int:
+        """The inode of the file that has the name now; 0 without one."""
+        try:
+            inode = self.path.stat().st_ino
+        except FileNotFoundError:
+            inode = 0
+        if inode != self._inode:
+            self._flag = None
+            self._inode = inode
+            self.after = 0
+        return inode
 
-    def _look_at_inode(self) -> None:
-        """Forget connections to a file that has lost its name."""
-        if self._inode and (not self.path.exists() or self.path.stat().st_ino != self._inode):
-            _forgotten.append((self._writer, self._reader))  # not closed: the other lock's owner may be using one
-            self._writer = self._reader = self._flag = None
-            self._inode = self.after = 0
-
-    def _opened(self, deadline: float) -> sqlite3.Connection:
+    def _open(self, handle: Handle, deadline: float) -> None:
         if time.monotonic() < self._closed_until:
             raise SpoolError(self._why)
         try:
-            with _opening:
-                return self._open(deadline)
+            self._connect(handle, deadline)
         except (sqlite3.Error, OSError, SpoolError) as error:
             self._why = str(error) if isinstance(error, SpoolError) else f"the spool cannot be opened: {error}"
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 self._closed_until = time.monotonic() + AGAIN_SECONDS
             raise SpoolError(self._why) from error
 
-    def _open(self, deadline: float) -> sqlite3.Connection:
+    def _connect(self, handle: Handle, deadline: float) -> None:
+        self._look()
         self._mapped()
         with contextlib.suppress(FileExistsError):  # for its owner alone; what SQLite adds takes after it
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            _patiently(connection, "PRAGMA journal_mode = WAL", deadline)
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA secure_delete = ON")  # it holds personal data
-            connection.execute(f"PRAGMA max_page_count = {self._most_pages}")
-            connection.execute("PRAGMA journal_size_limit = 16777216")
-            if not _patiently(connection, "PRAGMA user_version", deadline).fetchone()[0]:
-                self._make(connection, deadline)
-            self._check(connection, deadline)
-            self._inode = self.path.stat().st_ino
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        handle.connection = connection
+        _patiently(connection, "PRAGMA journal_mode = WAL", deadline)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # it holds personal data
+        connection.execute(f"PRAGMA max_page_count = {self._most_pages}")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        if not _patiently(connection, "PRAGMA user_version", deadline).fetchone()[0]:
+            self._make(connection, deadline)
+        self._check(connection, deadline)
+        handle.inode = self._look()
 
     def _make(self, connection: sqlite3.Connection, deadline: float) -> None:
         _patiently(connection, "BEGIN IMMEDIATE", deadline)
@@ -230,7 +209,7 @@ class SpoolFile:
             if not connection.execute("PRAGMA user_version").fetchone()[0]:  # else another was quicker
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
-                about = [("file", uuid.uuid4().hex), ("namespace", self._namespace)]
+                about = [("file", uuid.uuid4().hex), ("namespace", self.namespace)]
                 connection.executemany("INSERT INTO about VALUES (?, ?)", about)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
@@ -244,18 +223,20 @@ class SpoolFile:
         if version > VERSION:
             raise SpoolError(f"the spool {self.path} was written by a newer release: upgrade insend-relay here")
         about = dict(_patiently(connection, "SELECT name, value FROM about", deadline).fetchall())
-        if about["namespace"] != self._namespace:
+        if about["namespace"] != self.namespace:
             whose = about["namespace"]
             raise SpoolError(f"the spool {self.path} is that of namespace {whose}: name another INSEND_SPOOL")
         self.name = about["file"]
 
 
 class FlushLock:
-    """Held by the one who moves a spool on, over all processes of the machine."""
+    """Held by the thread that moves a spool on, over all processes of the machine."""
 
     def __init__(self, path: Path) -> None:
+        _forget_locks_of_parents()
         with errors_mapped("cannot be locked"):
             self._descriptor = os.open(f"{path}-flush", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.pid = os.getpid()
         _locks.add(self)
 
     def take(self) -> bool:
@@ -272,29 +253,21 @@ class FlushLock:
         self.forget()
 
     def forget(self) -> None:
-        """In a forked child it is the parent's; open here too, it would stay taken when the parent dies."""
-        _locks.discard(self)
-        os.close(self._descriptor)
+        """Close it. In a forked child it is the parent's; left open here, it would stay taken when the parent dies."""
+        with contextlib.suppress(KeyError):  # closed already
+            _locks.remove(self)
+            os.close(self._descriptor)
 
 
 _files: dict[Path, SpoolFile] = {}
 _locks: set[FlushLock] = set()
-_forgotten: list[object] = []  # connections that nobody may close any more
-_held: list[threading.Lock] = []  # across a fork
-_opening = threading.Lock()
-_registry = threading.Lock()
 
 
 def file_of(path: Path, namespace: str, most_bytes: int) -> SpoolFile:
     """The file at this path: one object for the whole process."""
     where = Path(os.path.realpath(path))
-    with _registry:
-        found = _files.get(where)
-        if found is None or found._namespace != namespace:  # noqa: SLF001 - of this module
-            found = SpoolFile(where, namespace, most_bytes)
-            if where not in _files:
-                _files[where] = found
-        return found
+    found = _files.setdefault(where, SpoolFile(where, namespace, most_bytes))
+    return found if found.namespace == namespace else SpoolFile(where, namespace, most_bytes)
 
 
 @contextlib.contextmanager
@@ -317,32 +290,28 @@ def _patiently(connection: sqlite3.Connection, statement: str, deadline: float, 
             time.sleep(BUSY_SECONDS)
 
 
+def _open_here() -> list[Handles]:
+    return [handles for file in list(_files.values()) if (handles := file.handles.peek()) is not None]
+
+
 def _before_fork() -> None:
-    """Close everything, and let nobody open it before the fork is over."""
-    _registry.acquire()
-    for file in _files.values():
-        mine = [lock for lock in (file.writing, file.reading) if lock.acquire(timeout=FORK_SECONDS)]
-        if len(mine) == 2:  # noqa: PLR2004 - both; else the disk hangs, and the child does without what is open here
-            file.shut()
-        _held.extend(mine)
-    _opening.acquire()  # who opens has one of those locks
+    for handles in _open_here():
+        handles.before_fork()
 
 
 def _after_fork() -> None:
-    _opening.release()
-    while _held:
-        _held.pop().release()
-    _registry.release()
+    for handles in _open_here():
+        handles.after_fork()
 
 
-def _after_fork_in_child() -> None:
+def _forget_locks_of_parents() -> None:
     for lock in list(_locks):
-        lock.forget()
-    for file in _files.values():
-        file.begin_anew()
-    _held.clear()
-    _opening.release()
-    _registry.release()
+        if lock.pid != os.getpid():
+            lock.forget()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):
+    # What must happen before a fork, and in a child that never uses the spool. The rest is found out at the next use.
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_locks_of_parents
+    )

@@ -16,8 +16,8 @@ from insend_relay.producers.async_link import AsyncLink
 from insend_relay.producers.calls import Asked
 from insend_relay.producers.producer import Plan, Producer, ProducerSettings, is_unknown, not_accepted
 from insend_relay.producers.receipt import Receipt
-from insend_relay.producers.slots import Slots
-from insend_relay.producers.spooling import FSYNC_SECONDS, NO_ANSWER, TOO_BUSY, Spooling
+from insend_relay.producers.slots import slots_of_processes
+from insend_relay.producers.spooling import Spooling, SpoolUnknown
 
 
 class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
@@ -43,7 +43,7 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
             durability=self.settings.durability,
         )
         self._outbox = AsyncOutbox(self._link, namespace=self.settings.namespace)
-        self._slots = Slots()
+        self._slots = slots_of_processes()
         self._spooling = Spooling(self.settings)
 
     async def take(self, asked: Asked) -> Receipt:
@@ -67,15 +67,16 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
                 with suppress(OutboxError):  # nothing is lost but a count
                     await self._outbox.count(plan.counted)
             return plan.not_kept()
-        slot = self._slots.take()
+        slots = self._slots.get()
+        slot = slots.take()
         try:
             appended = await self._outbox.enter(plan.entry, Way(slot))
         except OutboxError as error:
             if is_unknown(error):
                 return await self._spool(plan, plan.entry, error, slot)
-            self._slots.give_back(slot)
+            slots.give_back(slot)
             return await self._spool(plan, plan.entry, error)
-        self._slots.give_back(slot)
+        slots.give_back(slot)
         return plan.kept(appended, confirmed=self._link.confirmed)
 
     async def _spool(
@@ -83,17 +84,10 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
     ) -> Receipt:
         if self._spooling.spool is None:
             raise not_accepted(refusal) from refusal
-        kept = self._spooling.keep(entry, slot)
-        written = asyncio.wrap_future(kept)
-        await asyncio.wait([written], timeout=self._spooling.wait_seconds)
-        if not written.done() and not kept.cancel():
-            await asyncio.wait([written], timeout=FSYNC_SECONDS)  # it is being written
-        if kept.cancelled():
-            raise not_accepted(refusal, SpoolError(TOO_BUSY))
-        if not written.done():
-            raise not_accepted(refusal, SpoolError(NO_ANSWER), unknown=True)
-        if isinstance(error := written.exception(), SpoolError):
-            raise not_accepted(refusal, error) from error
+        try:
+            await self._spooling.keep_async(entry, slot)
+        except SpoolError as error:
+            raise not_accepted(refusal, error, unknown=isinstance(error, SpoolUnknown)) from error
         return plan.spooled(self.settings.durability)
 
     async def connect(self) -> None:

@@ -8,6 +8,7 @@
   call waits 5 ms at most, until a connection has been proven again; see ``link``.
 - A call that is cancelled or late leaves its answer to whoever comes by. After an answer that is late the connection is
   given up: those who still wait on it have their own deadlines, and new calls take a new one. No command is repeated.
+- A forked child has connections of its own, however it was forked.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from redis.exceptions import ResponseError
 
 from insend_relay.outbox.durability import Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.process import PerProcess, same_process
 from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
 from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
 from insend_relay.producers.async_confirm import Confirming
 from insend_relay.producers.async_wire import AsyncAddress, Until, Wire
-from insend_relay.producers.link import FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS
+from insend_relay.producers.pool import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 
 _log = logging.getLogger("insend_relay.producers")
 _deadline: ContextVar[float] = ContextVar("insend_deadline", default=0.0)  # of the call; monotonic seconds
@@ -52,7 +54,7 @@ class AsyncLink:
         self._asking = Asking.about(durability)
         self.address = AsyncAddress(url, None if self._asking is None else self._asking.question, scripts)
         self._timeout = timeout_seconds
-        self._loops: dict[asyncio.AbstractEventLoop, _LoopLink] = {}
+        self._processes: PerProcess[_Loops] = PerProcess(lambda _: _Loops(), leave=_Loops.leave, scope=same_process)
 
     def start_call(self) -> None:
         """Begin a call: the commands that this task runs from now on share one deadline."""
@@ -83,22 +85,44 @@ class AsyncLink:
         if here is not None:
             await here.life.aclose()
 
+    @property
+    def _loops(self) -> _Loops:
+        return self._processes.get()
+
     async def _begin(self) -> _LoopLink:
-        for ended in [loop for loop in list(self._loops) if loop.is_closed()]:  # without a word to its generators
-            self._loops.pop(ended, None)
+        loops = self._loops
+        for ended in [loop for loop in list(loops) if loop.is_closed()]:  # without a word to its generators
+            loops.pop(ended, None)
         loop = asyncio.get_running_loop()
-        here = self._loops[loop] = _LoopLink(self.address, self._timeout, self._asking)
-        here.life = self._live(loop, here)
+        here = loops[loop] = _LoopLink(self.address, self._timeout, self._asking)
+        here.life = self._live(loops, loop, here)
         await anext(here.life)
         return here
 
-    async def _live(self, loop: asyncio.AbstractEventLoop, here: _LoopLink) -> AsyncGenerator[None]:
+    async def _live(self, loops: _Loops, loop: asyncio.AbstractEventLoop, here: _LoopLink) -> AsyncGenerator[None]:
         """Closes at the latest when the loop ends: that is when loops close the generators that are left."""
         try:
             yield
         finally:
-            self._loops.pop(loop, None)
+            loops.pop(loop, None)
             await here.close()
+
+
+class _Loops(dict[asyncio.AbstractEventLoop, "_LoopLink"]):
+    """The event loops of one process."""
+
+    def leave(self) -> None:
+        """In a forked child: end its copies of the parent's connections, and touch nothing that the parent uses.
+
+        A loop that is left has an epoll object and a wake-up socket in common with the parent's. So its generators must
+        not be closed either, as the garbage collector would do.
+        """
+        _parents.append(self)
+        for link in self.values():
+            link.abandon()
+
+
+_parents: list[_Loops] = []
 
 
 class _LoopLink:
@@ -152,6 +176,11 @@ class _LoopLink:
             self._doubted = self._doubted or (isinstance(error, Late) and args[0] in SCRIPTS)
             self._retire(wire)
             raise
+
+    def abandon(self) -> None:
+        """In a forked child: close its copies of the parent's connections, and say nothing to Redis."""
+        for wire in {*self._retired, self._wire} - {None}:
+            wire.abandon()
 
     async def close(self) -> None:
         """End the background task and, when those who wait for answers have them, the connection."""
@@ -225,7 +254,7 @@ class _LoopLink:
                     _log.warning("no connection to Redis at %s: %s", self._address, reason)
                 self._away = reason
                 self._fail_waiters(reason)
-                await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**failures, MOST_PAUSE_SECONDS))
+                await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**failures, MAX_PAUSE_SECONDS))
                 failures = min(failures + 1, 16)
             else:
                 if failures:

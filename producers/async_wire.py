@@ -22,18 +22,21 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from insend_relay.outbox.durability import Question
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.process import abandon
 from insend_relay.outbox.scripts import load
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
+from insend_relay.producers.keepalive import keep_alive
 
 
 class _Watched:
-    """Mixed into redis-py's connections: they show their two streams."""
+    """Mixed into redis-py's connections: they show their two streams, and have TCP keep-alive."""
 
     streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
     async def _connect(self) -> None:
         await super()._connect()  # type: ignore[misc]
         self.streams = self._reader, self._writer  # type: ignore[attr-defined]
+        keep_alive(self.streams[1].get_extra_info("socket"))
 
 
 class _Tcp(_Watched, Connection):
@@ -105,8 +108,8 @@ class Wire:
         self._retired = False
         self.cancelled = False
         self.used = False
-        self._poll = select.poll()
-        self._poll.register(self._writer.get_extra_info("socket").fileno(), select.POLLIN)
+        self._descriptor: int = self._writer.get_extra_info("socket").fileno()
+        self._is_readable = _looker(self._descriptor)
 
     def start(self, ended: Callable[[Wire], None]) -> None:
         """Begin to read; ``ended`` is called once, when this is of no use any more."""
@@ -136,7 +139,12 @@ class Wire:
             return True
         # The loop may have read that answer already; asyncio has no other way to ask, and redis-py asks so as well.
         unasked = self._reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-        return not self._answers and (bool(unasked) or bool(self._poll.poll(0)))
+        return not self._answers and (bool(unasked) or self._is_readable())
+
+    def abandon(self) -> None:
+        """In a forked child: close the child's copy of the parent's connection, and say nothing to Redis."""
+        if not self._writer.transport.is_closing():  # else its descriptor may be another's by now
+            abandon(self._descriptor)
 
     def retire(self) -> None:
         """End it as soon as nobody waits for an answer."""
@@ -194,6 +202,15 @@ class Wire:
                 answer.set_exception(OutboxUnreachable(reason, unknown=True))
         self._ended(self)
         await self._connection.disconnect(nowait=True)
+
+
+def _looker(descriptor: int) -> Callable[[], bool]:
+    """Tells whether there is something to read on a socket, or its end, without waiting."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 class Until:

@@ -6,7 +6,6 @@ receive on the socket gets only the time that is left.
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from typing import Any, ClassVar
@@ -27,7 +26,9 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.process import abandon
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
+from insend_relay.producers.keepalive import keep_alive
 
 
 class _TimedSocket:
@@ -65,12 +66,14 @@ class _TimedSocket:
 
 
 class _Timed:
-    """Mixed into redis-py's connections: the socket they open is a timed one."""
+    """Mixed into redis-py's connections: the socket they open is a timed one, with TCP keep-alive."""
 
     timed: _TimedSocket
 
     def _connect(self) -> _TimedSocket:
-        self.timed = _TimedSocket(super()._connect())  # type: ignore[misc]
+        connected = super()._connect()  # type: ignore[misc]
+        keep_alive(connected)
+        self.timed = _TimedSocket(connected)
         return self.timed
 
 
@@ -129,8 +132,8 @@ class TimedConnection:
         self.broken = False
         self._connection = connection
         self._socket: _TimedSocket = connection.timed
-        # A way to look that never waits, and so never lets another greenlet run in the middle of the link's work.
-        self._look = socket.socket(fileno=os.dup(self._socket.fileno()))
+        # A second descriptor, to look without waiting: so no other greenlet runs in the middle of the pool's work.
+        self._look = socket.fromfd(self._socket.fileno(), self._socket.family, self._socket.type)
         self._look.setblocking(False)
 
     def run(self, command: tuple[Any, ...], deadline: float) -> Any:
@@ -196,3 +199,8 @@ class TimedConnection:
         """End the connection."""
         self._look.close()
         self._connection.disconnect()
+
+    def abandon(self) -> None:
+        """In a forked child: close the child's copy of the parent's connection, and say nothing to Redis."""
+        abandon(self._look.fileno())
+        abandon(self._socket.fileno())

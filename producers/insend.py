@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from concurrent.futures import wait
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self, Unpack
@@ -18,8 +17,8 @@ from insend_relay.producers.calls import Asked
 from insend_relay.producers.link import Link
 from insend_relay.producers.producer import Plan, Producer, ProducerSettings, is_unknown, not_accepted
 from insend_relay.producers.receipt import Receipt
-from insend_relay.producers.slots import Slots
-from insend_relay.producers.spooling import FSYNC_SECONDS, NO_ANSWER, TOO_BUSY, Spooling
+from insend_relay.producers.slots import slots_of_processes
+from insend_relay.producers.spooling import Spooling, SpoolUnknown
 
 
 @masked("id", "type")
@@ -41,7 +40,9 @@ class InSend(Producer[Receipt]):
     """Takes the events of one account and keeps them in Redis, from where a worker delivers them.
 
     One object serves a whole process: it may be made at import time (it connects at the first event), used by any
-    number of threads, tasks or greenlets, and carried into forked children. A call takes at most
+    number of threads, tasks or greenlets, and carried into forked children, before and after gevent's
+    ``monkey.patch_all()``. A call may come from a signal handler or ``__del__``, in the middle of another one. It takes
+    at most
     ``INSEND_ENQUEUE_TIMEOUT_MS`` and an fsync of the spool whatever is broken, typically one round trip to Redis, and
     raises InvalidEvent or NotAccepted, nothing else.
 
@@ -55,7 +56,7 @@ class InSend(Producer[Receipt]):
         seconds = self.settings.enqueue_timeout_ms / 1000
         self._link = Link(self.settings.redis_url, timeout_seconds=seconds, durability=self.settings.durability)
         self._outbox = Outbox(self._link, namespace=self.settings.namespace)
-        self._slots = Slots()
+        self._slots = slots_of_processes()
         self._spooling = Spooling(self.settings)
 
     def take(self, asked: Asked) -> Receipt:
@@ -89,38 +90,33 @@ class InSend(Producer[Receipt]):
     def _carry_out(self, plan: Plan) -> Receipt:
         if plan.entry is not None and self._spooling.may_take() and self._spooling.must_take(plan.entry):
             return self._spool(plan, plan.entry)
-        self._link.start_call()
-        if plan.entry is None:
-            if plan.counted:
-                with suppress(OutboxError):  # nothing is lost but a count
-                    self._outbox.count(plan.counted)
-            return plan.not_kept()
-        slot = self._slots.take()
-        try:
-            appended = self._outbox.enter(plan.entry, Way(slot))
-        except OutboxError as error:
-            if is_unknown(error):
-                return self._spool(plan, plan.entry, error, slot)
-            self._slots.give_back(slot)
-            return self._spool(plan, plan.entry, error)
-        self._slots.give_back(slot)
-        return plan.kept(appended, confirmed=self._link.confirmed)
+        with self._link.call() as call:
+            if plan.entry is None:
+                if plan.counted:
+                    with suppress(OutboxError):  # nothing is lost but a count
+                        self._outbox.count(plan.counted)
+                return plan.not_kept()
+            slots = self._slots.get()
+            slot = slots.take()
+            try:
+                appended = self._outbox.enter(plan.entry, Way(slot))
+            except OutboxError as error:
+                if is_unknown(error):
+                    return self._spool(plan, plan.entry, error, slot)
+                slots.give_back(slot)
+                return self._spool(plan, plan.entry, error)
+            slots.give_back(slot)
+        return plan.kept(appended, confirmed=call.confirmed)
 
     def _spool(
         self, plan: Plan, entry: Entry | InvalidEntry, refusal: OutboxError | None = None, slot: str = ""
     ) -> Receipt:
         if self._spooling.spool is None:
             raise not_accepted(refusal) from refusal
-        kept = self._spooling.keep(entry, slot)
-        wait([kept], self._spooling.wait_seconds)
-        if not kept.done() and not kept.cancel():
-            wait([kept], FSYNC_SECONDS)  # it is being written
-        if kept.cancelled():
-            raise not_accepted(refusal, SpoolError(TOO_BUSY))
-        if not kept.done():
-            raise not_accepted(refusal, SpoolError(NO_ANSWER), unknown=True)
-        if isinstance(error := kept.exception(), SpoolError):
-            raise not_accepted(refusal, error) from error
+        try:
+            self._spooling.keep(entry, slot)
+        except SpoolError as error:
+            raise not_accepted(refusal, error, unknown=isinstance(error, SpoolUnknown)) from error
         return plan.spooled(self.settings.durability)
 
     def connect(self) -> None:

@@ -8,20 +8,21 @@ can then be asked, whenever that is, whether the event came in, and be told to r
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
-import weakref
+
+from insend_relay.outbox.process import PerProcess, same_process
 
 
 class Slots:
-    """The slots of one InSend, for any number of threads; a forked child has slots of its own."""
+    """The slots of one process, for any number of threads. Taking one may be re-entered: each is taken once."""
 
     def __init__(self) -> None:
-        self.begin_anew()
-        _all.add(self)
+        self._producer = secrets.token_hex(6)
+        self._numbers = itertools.count()
+        self._free: list[str] = []
 
     def take(self) -> str:
-        """A slot that no other call has; as many come to be as there are calls at once."""
+        """A slot that no other call has; there are as many as there were calls at once."""
         try:
             return self._free.pop()
         except IndexError:
@@ -29,22 +30,9 @@ class Slots:
 
     def give_back(self, slot: str) -> None:
         """The call that had it knows how it ended."""
-        if slot.startswith(self._producer):  # else it was taken before a fork, and the parent has it too
-            self._free.append(slot)
-
-    def begin_anew(self) -> None:
-        """Slots that nobody has had."""
-        self._producer = secrets.token_hex(6)
-        self._numbers = itertools.count()
-        self._free: list[str] = []
+        self._free.append(slot)
 
 
-_all: weakref.WeakSet[Slots] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for slots in list(_all):
-        slots.begin_anew()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def slots_of_processes() -> PerProcess[Slots]:
+    """The slots of one InSend: a forked child has slots of its own."""
+    return PerProcess(lambda _: Slots(), scope=same_process)

@@ -6,7 +6,6 @@ They can be imported anywhere, before Django's apps are ready too. When a test c
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
@@ -29,22 +28,16 @@ class AtFirstUse(Generic[P]):
 
     def __init__(self, kind: type[P]) -> None:
         self._kind: type[P] = kind
-        self._lock = threading.Lock()
-        self._made: P | None = None
+        self._made: dict[str, P] = {}  # setdefault is one step: no lock in which a call could be re-entered
 
     def __call__(self) -> P:
         """The one; SettingsError lists what is wrong with the settings."""
-        made = self._made
-        if made is None:
-            with self._lock:
-                made = self._made = self._made or self._kind(settings=configuration().settings)
-        return made
+        made = self._made.get("one")
+        return self._made.setdefault("one", self._kind(settings=configuration().settings)) if made is None else made
 
     def forget(self) -> P | None:
         """Make a new one at the next use; returns the old one."""
-        with self._lock:
-            made, self._made = self._made, None
-        return made
+        return self._made.pop("one", None)
 
 
 class DjangoInSend(Calls[Receipt]):

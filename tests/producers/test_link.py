@@ -22,7 +22,9 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, NotAccepted, Receipt
-from insend_relay.producers.link import MOST_CONNECTIONS, Link
+from insend_relay.producers.call import Call
+from insend_relay.producers.link import Link
+from insend_relay.producers.pool import MAX_CONNECTIONS, Pool
 
 Kept = Callable[[str], list[Record]]
 ACCOUNT: dict[str, Any] = {"app_key": "test-app-key", "domain": "shop.example.com"}
@@ -37,10 +39,15 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
         yield server
 
 
+def pool_of(insend: InSend) -> Pool:
+    """Its connections in this process."""
+    return insend._link._pools.get()
+
+
 def connected(insend: InSend) -> None:
     """Wait until there is a connection, so that a call's time goes into its command."""
-    insend._link.start_call()
-    assert insend._link.execute_command("PING") == b"PONG"
+    with insend._link.call():
+        assert insend._link.execute_command("PING") == b"PONG"
 
 
 def refused_call(insend: InSend) -> tuple[NotAccepted, float]:
@@ -104,9 +111,9 @@ def test_calls_fail_while_redis_is_away_and_go_through_when_it_is_back(own_redis
     with InSend(**PATIENT, redis_url=own_redis.url) as insend:
         assert insend.link(visitor_uid="42").where == "redis"
         own_redis.kill()
-        wait_until(insend._link._idle[0].is_stale)
+        wait_until(pool_of(insend)._idle[0].is_stale)
         assert not refused_call(insend)[0].unknown
-        wait_until(lambda: insend._link._away)
+        wait_until(lambda: pool_of(insend)._away)
         assert "cannot be reached" in str(refused_call(insend)[0])
         own_redis.start()
         assert accepted_again(insend).where == "redis"
@@ -124,7 +131,7 @@ def test_a_restarted_redis_costs_no_call_that_comes_after_it(own_redis: Embedded
 def test_who_connects_early_has_a_connection_and_an_absent_redis_raises_nothing(redis_url: str, namespace: str) -> None:
     with InSend(**PATIENT, redis_url=redis_url, namespace=namespace) as insend:
         insend.connect()
-        assert len(insend._link._idle) == 1
+        assert len(pool_of(insend)._idle) == 1
     with InSend(**PATIENT, redis_url="redis://127.0.0.1:1/0") as insend:
         insend.connect()
         assert "cannot be reached" in str(refused_call(insend)[0])
@@ -148,22 +155,23 @@ def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
         finally:
             os.kill(own_redis.pid, signal.SIGCONT)
         assert accepted_again(insend).where == "redis"
-        assert not insend._link._doubted
+        assert not pool_of(insend)._doubted
 
 
 def test_after_a_late_answer_another_connection_that_answers_ends_all_doubt(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.producers.link.MOST_CONNECTIONS", 1)
+    monkeypatch.setattr("insend_relay.producers.pool.MAX_CONNECTIONS", 1)
     link = Link(redis_url, timeout_seconds=10)
-    link.start_call()
-    held = link._take(time.monotonic() + 60)
-    link._doubted = True  # as if an answer on another had been late
+    pool = link._pools.get()
+    held = pool.take(time.monotonic() + 60)
+    pool._doubted = True  # as if an answer on another had been late
     with pytest.raises(OutboxUnreachable, match="within 5 ms"):
-        link._take(time.monotonic() + 60)
-    link._give_back(held)
-    assert (link._away, link._doubted) == (None, False)
-    assert link.execute_command("PING") == b"PONG"
+        pool.take(time.monotonic() + 60)
+    pool.give_back(held)
+    assert (pool._away, pool._doubted) == (None, False)
+    with link.call():
+        assert link.execute_command("PING") == b"PONG"
     link.close()
 
 
@@ -186,7 +194,7 @@ def test_an_event_of_unknown_outcome_is_safe_to_send_again_under_its_key(own_red
 
 
 def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, namespace: str, kept: Kept) -> None:
-    at_once = threading.Barrier(2 * MOST_CONNECTIONS, timeout=PATIENCE_SECONDS)
+    at_once = threading.Barrier(2 * MAX_CONNECTIONS, timeout=PATIENCE_SECONDS)
     with InSend(**PATIENT, redis_url=redis_url, namespace=namespace) as insend:
 
         def work(number: int) -> None:
@@ -194,58 +202,57 @@ def test_many_threads_share_a_bounded_number_of_connections(redis_url: str, name
             for page in range(10):
                 insend.link(key_page_id=page, visitor_uid=number)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(2 * MOST_CONNECTIONS)]
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(2 * MAX_CONNECTIONS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        with insend._link._lock:
-            assert 1 <= insend._link._open <= MOST_CONNECTIONS
-            assert len(insend._link._idle) == insend._link._open
-    assert [len(kept(f"v/{number}")) for number in range(2 * MOST_CONNECTIONS)] == [10] * 2 * MOST_CONNECTIONS
+        pool = pool_of(insend)
+        wait_until(lambda: len(pool._idle) == len(pool._open))  # the last one may just be opened
+        assert 1 <= len(pool._open) <= MAX_CONNECTIONS
+    assert [len(kept(f"v/{number}")) for number in range(2 * MAX_CONNECTIONS)] == [10] * 2 * MAX_CONNECTIONS
 
 
 def test_when_all_connections_are_busy_a_call_waits_for_one_of_them(redis_url: str) -> None:
     link = Link(redis_url, timeout_seconds=2)
+    pool = link._pools.get()
     try:
-        busy = [link._take(time.monotonic() + 60) for _ in range(MOST_CONNECTIONS)]
-        link.start_call()
-        with pytest.raises(OutboxUnreachable, match="busy"):
+        busy = [pool.take(time.monotonic() + 60) for _ in range(MAX_CONNECTIONS)]
+        with link.call(), pytest.raises(OutboxUnreachable, match="busy"):
             link.execute_command("PING")
-        link._give_back(busy.pop())
-        link._call.deadline = time.monotonic() + 60
-        assert link.execute_command("PING") == b"PONG"
+        pool.give_back(busy.pop())
+        with Call(60):
+            assert link.execute_command("PING") == b"PONG"
         for connection in busy:
-            link._give_back(connection)
+            pool.give_back(connection)
     finally:
         link.close()
 
 
 def test_a_forked_child_has_a_link_of_its_own(insend: InSend, kept: Kept) -> None:
     insend.link(key_page_id="before", visitor_uid="42")
-    parent_connection = insend._link._idle[0]
+    parent_connection = pool_of(insend)._idle[0]
     child = os.fork()
     if not child:
         signal.alarm(int(PATIENCE_SECONDS))
         try:
             insend.link(key_page_id="child", visitor_uid="42")
-            fresh = parent_connection not in insend._link._idle
+            fresh = parent_connection not in pool_of(insend)._idle
             os._exit(0 if fresh else 2)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     insend.link(key_page_id="parent", visitor_uid="42")
-    assert insend._link._idle == [parent_connection]
+    assert list(pool_of(insend)._idle) == [parent_connection]
     assert len(kept("v/42")) == 3
 
 
 def test_close_ends_the_thread_and_the_connections(redis_url: str, namespace: str, client: redis.Redis) -> None:
     insend = InSend(**PATIENT, redis_url=redis_url, namespace=namespace)
     insend.link(visitor_uid="42")
-    connection = insend._link._idle[0]
+    connection = pool_of(insend)._idle[0]
     number = connection._connection._sock.getsockname()[1]
-    thread = insend._link._thread
-    assert thread is not None
+    thread = pool_of(insend)._connector._place["thread"]
     insend.close()
     insend.close()
     assert not thread.is_alive()
@@ -265,9 +272,9 @@ def test_a_redis_that_forbids_our_commands_is_no_reason_to_reconnect(redis_url: 
     url = redis_url.replace("redis://", "redis://pinger:word@")
     with InSend(**PATIENT, redis_url=url) as insend:
         assert "refused the command" in str(refused_call(insend)[0])
-        connection = insend._link._idle[0]
+        connection = pool_of(insend)._idle[0]
         refused_call(insend)
-        assert insend._link._idle == [connection]
+        assert list(pool_of(insend)._idle) == [connection]
 
 
 def test_a_full_redis_is_a_clear_outcome_and_no_lost_connection(own_redis: EmbeddedRedis) -> None:
@@ -284,12 +291,12 @@ def test_a_full_redis_is_a_clear_outcome_and_no_lost_connection(own_redis: Embed
 def test_a_read_only_replica_is_left_for_a_new_connection(own_redis: EmbeddedRedis) -> None:
     with InSend(**PATIENT, redis_url=own_redis.url) as insend, connect(own_redis.url) as client:
         insend.link(visitor_uid="42")
-        connection = insend._link._idle[0]
+        connection = pool_of(insend)._idle[0]
         client.replicaof("127.0.0.1", "1")
         assert not refused_call(insend)[0].unknown
         client.replicaof("NO", "ONE")
         assert accepted_again(insend).where == "redis"
-        assert connection not in insend._link._idle
+        assert connection not in pool_of(insend)._idle
 
 
 def test_a_unix_socket_will_do(tmp_path: Path) -> None:
@@ -305,10 +312,10 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
 def test_a_call_has_one_deadline_for_all_its_commands(redis_url: str) -> None:
     link = Link(redis_url, timeout_seconds=30)
     try:
-        link.start_call()
-        assert link.execute_command("PING") == b"PONG"
-        link._call.deadline = 0.0
-        with pytest.raises(OutboxUnreachable, match="Redis took no command"):
-            link.execute_command("PING")
+        with link.call() as call:
+            assert link.execute_command("PING") == b"PONG"
+            call.deadline = 0.0
+            with pytest.raises(OutboxUnreachable, match="Redis took no command"):
+                link.execute_command("PING")
     finally:
         link.close()

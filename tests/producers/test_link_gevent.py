@@ -45,7 +45,8 @@ with InSend(app_key="a", domain="shop.example.com", redis_url=url, namespace=nam
             break
         except NotAccepted:
             gevent.sleep(0.01)
-    while insend._link._open != len(insend._link._idle) or insend._link._waiters:  # its thread may be opening one
+    pool = insend._link._pools.get()
+    while len(pool._open) != len(pool._idle) or pool._waiters:  # its thread may be opening one
         gevent.sleep(0.01)
 """
 

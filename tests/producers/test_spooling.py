@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from insend_relay.outbox.record import decode, new_id
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import AsyncInSend, InSend, NotAccepted, Receipt
-from insend_relay.producers.slots import Slots
+from insend_relay.producers.slots import Slots, slots_of_processes
+from insend_relay.producers.spool_write import SpoolWrite
 
 APP = "test-app-key"
 Call = Callable[..., Receipt]
@@ -225,19 +225,16 @@ def test_a_disk_that_others_keep_busy_holds_no_call_up(make: Make, path: Path, m
 
 def test_a_call_whose_turn_does_not_come_has_kept_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = make("redis://127.0.0.1:1/0", enqueue_timeout_ms=50)
-    monkeypatch.setattr(shop.insend._spooling, "keep", lambda *_: Future())
+    monkeypatch.setattr(shop.insend._spooling, "hand_over", lambda _: None)
     with pytest.raises(NotAccepted, match="busy too long") as raised:
         shop.link(visitor_uid=42)
     assert not raised.value.unknown
 
 
 def test_a_disk_that_does_not_answer_leaves_the_outcome_open(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in ("insend", "async_insend"):
-        monkeypatch.setattr(f"insend_relay.producers.{kind}.FSYNC_SECONDS", 0.01)
-    being_written: Future[None] = Future()
-    being_written.set_running_or_notify_cancel()
+    monkeypatch.setattr("insend_relay.producers.spooling.FSYNC_SECONDS", 0.01)
     shop = make("redis://127.0.0.1:1/0", enqueue_timeout_ms=50)
-    monkeypatch.setattr(shop.insend._spooling, "keep", lambda *_: being_written)
+    monkeypatch.setattr(shop.insend._spooling, "hand_over", SpoolWrite.begin)
     with pytest.raises(NotAccepted, match="does not answer") as raised:
         shop.link(visitor_uid=42)
     assert raised.value.unknown
@@ -332,8 +329,10 @@ def test_close_ends_although_a_call_is_still_in_line(insend: InSend, path: Path)
     insend.link(visitor_uid=1)
     with sqlite3.connect(path) as other:
         other.execute("BEGIN IMMEDIATE")  # the thread that writes has to wait
-        wishes = [insend._spooling.keep(Entry(Lane(APP, "v", "1"), new_id(), b"{}")) for _ in range(3)]
-        wishes[1].cancel()
+        writes = [SpoolWrite(Entry(Lane(APP, "v", "1"), new_id(), b"{}"), "", lambda: None) for _ in range(3)]
+        for write in writes:
+            insend._spooling.hand_over(write)
+        writes[2].give_up()
         closing = threading.Thread(target=insend.close)
         closing.start()
         other.rollback()
@@ -370,17 +369,17 @@ def test_as_many_slots_come_to_be_as_there_are_calls_at_once() -> None:
 
 
 def test_a_forked_child_has_slots_of_its_own() -> None:
-    slots = Slots()
+    processes = slots_of_processes()
+    slots = processes.get()
     taken, free = slots.take(), slots.take()
     slots.give_back(free)
     child = os.fork()
     if not child:  # pragma: no cover - coverage does not follow
+        its = {processes.get().take(), processes.get().take()}
         slots.give_back(taken)
-        its = {slots.take(), slots.take()}
-        slots.give_back(taken)
-        os._exit(1 if its & {taken, free} or slots.take() == taken else 0)
+        os._exit(1 if its & {taken, free} or processes.get().take() == taken else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert slots.take() == free
+    assert processes.get().take() == free
 
 
 def test_a_call_that_knows_how_it_ended_uses_its_slot_again(redis_url: str, namespace: str, outbox: Outbox) -> None:

@@ -125,7 +125,7 @@ with InSend(app_key="test-app-key", domain="shop.example.com", redis_url=sys.arg
                 insend.link(key_page_id=page, title=str(number))
                 gevent.sleep(0)
     gevent.joinall([gevent.spawn(work, number) for number in range(60)], raise_error=True)
-    assert insend._link._open <= 32, insend._link._open
+    assert len(insend._link._pools.get()._open) <= 32
 """
 
 

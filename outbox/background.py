@@ -1,0 +1,77 @@
+"""A background thread that is started when there is work, by any number of calls, without a lock."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from insend_relay.outbox import uwsgi
+
+
+class Background:
+    """At most one thread at a time runs ``work``.
+
+    It holds no lock, so starting it may be re-entered at any point, by a signal handler or by ``__del__``. A thread
+    that was started twice finds the place taken and ends. For one process: see ``PerProcess``.
+
+    Args:
+        name: The thread's name.
+        work: Runs until there is no more work, or until ``stopped``.
+        wanted: Tells whether there is work after all; asked when ``work`` has returned and ``start`` starts a thread
+            again, so that no work is left behind.
+
+    Attributes:
+        stopped: Whether the thread was told to end.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], *, wanted: Callable[[], bool] = lambda: False) -> None:
+        self.stopped = False
+        self._name = name
+        self._work = work
+        self._wanted = wanted
+        self._place: dict[str, threading.Thread] = {}
+        self._nudges: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may be re-entered
+
+    def start(self) -> None:
+        """Start the thread if it does not run; RuntimeError when there is none to be had."""
+        if self._place:
+            return
+        if sys.is_finalizing():  # the new thread would never run, and start() would wait for it for ever
+            raise RuntimeError("Python is shutting down")
+        uwsgi.warn_without_threads()
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def nudge(self) -> None:
+        """Wake the thread from ``wait``; the caller has noted beforehand what there is to do."""
+        if self._nudges.empty():  # else it wakes anyway, and looks after that
+            self._nudges.put(None)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """For ``work``: sleep until a nudge, or for so long."""
+        with suppress(queue.Empty):
+            self._nudges.get(timeout=seconds)
+
+    def dismiss(self) -> None:
+        """Tell the thread to end, and wait for nothing."""
+        self.stopped = True
+        self._nudges.put(None)
+
+    def stop(self, seconds: float) -> None:
+        """Tell the thread to end, and wait for it, at most so long."""
+        self.dismiss()
+        thread = self._place.get("thread")
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while self._place.setdefault("thread", me) is me:
+            try:
+                self._work()
+            finally:
+                self._place.pop("thread", None)
+            if not self._wanted():
+                return
