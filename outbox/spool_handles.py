@@ -59,7 +59,7 @@ class Handles:
         self._open: set[Handle] = set()  # noted before SQLite opens the file, and until it has closed it
         self._uses: set[object] = set()
         self._forks: set[object] = set()
-        self.inherited = any(one.inherited or one._open for one in earlier)
+        self.inherited = any(one.inherited or one.is_open for one in earlier)
 
     @contextlib.contextmanager
     def use(self, open_: Callable[[Handle], None], current: Callable[[], int], deadline: float) -> Iterator[Handle]:
@@ -126,6 +126,11 @@ class Handles:
         if handle.connection is not None:
             handle.connection.close()
         self._open.discard(handle)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether SQLite has the file open."""
+        return bool(self._open)
 
     def close_idle(self) -> None:
         """Close what is not in use."""

@@ -1,0 +1,57 @@
+"""Servers that fork their workers after the application was imported: connected before, or called before the fork."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from asgi_server import Browser
+from prefork_shop import EVENTS, SERVERS, served
+
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.record import decode
+from insend_relay.outbox.store import Outbox
+
+REQUESTS = 100
+
+
+@pytest.fixture
+def environ(redis_url: str, namespace: str) -> dict[str, str]:
+    return {
+        "INSEND_APP_KEY": "test-app-key",
+        "INSEND_DOMAIN": "shop.example.com",
+        "INSEND_REDIS_URL": redis_url,
+        "INSEND_NAMESPACE": namespace,
+        "INSEND_ENQUEUE_TIMEOUT_MS": "10000",
+    }
+
+
+def kept_ids(outbox: Outbox, uid: str) -> list[uuid.UUID]:
+    name = outbox.keys.lane(Lane.parse(f"test-app-key/v/{uid}"))
+    return [decode(data).id for data in outbox.read("LRANGE", name, 0, -1)]
+
+
+@pytest.mark.parametrize("at_import", ["connect", "event"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_thousand_events_are_all_kept_once_and_pages_without_events_answer(
+    server: str, at_import: str, environ: dict[str, str], outbox: Outbox, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    try:
+        with served(server, at_import, log, environ) as port, ThreadPoolExecutor(4) as people:
+
+            def visit(number: int) -> list[str]:
+                sent = Browser(port).get(f"/send/{number}").text.split()
+                assert Browser(port).get("/nothing").text.isdigit()
+                return sent
+
+            answers = list(people.map(visit, range(REQUESTS)))
+    finally:
+        print(log.read_text(errors="replace")[-5_000:])  # noqa: T201 - pytest shows it when this fails
+    assert Counter(where for _, *sent in answers for where in sent) == {"redis": REQUESTS * EVENTS}
+    ids = [event_id for uid in range(10) for event_id in kept_ids(outbox, f"{uid}")]
+    assert len(ids) == len(set(ids)) == REQUESTS * EVENTS
+    assert len(kept_ids(outbox, "import")) >= (at_import == "event")
