@@ -44,6 +44,10 @@ class Background:
         uwsgi.warn_without_threads()
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
+    def is_current(self) -> bool:
+        """Whether the caller runs in this very thread, as ``__del__`` may: it must not wait for what the thread does."""
+        return self._place.get("thread") is threading.current_thread()
+
     def nudge(self) -> None:
         """Wake the thread from ``wait``; the caller has noted beforehand what there is to do."""
         if self._nudges.empty():  # else it wakes anyway, and looks after that
@@ -63,7 +67,7 @@ class Background:
         """Tell the thread to end, and wait for it, at most so long."""
         self.dismiss()
         thread = self._place.get("thread")
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and not self.is_current():
             thread.join(seconds)
 
     def _run(self) -> None:

@@ -127,6 +127,8 @@ class Pool:
         return error
 
     def _call_connector(self) -> None:
+        if self._connector.is_current():
+            raise OutboxUnreachable("no connection to Redis is ready, and this call interrupts the thread that connects")
         try:
             self._connector.start()
         except RuntimeError as error:  # no more threads, or Python is shutting down

@@ -168,6 +168,8 @@ class _Writer:
         self._thread = Background("insend-spool", self._write, wanted=lambda: bool(self._waiting))
 
     def add(self, write: SpoolWrite) -> None:
+        if self._thread.is_current():
+            raise SpoolError("this call interrupts the thread that writes to the spool, and cannot wait for it")
         self._waiting.append(write)
         try:
             self._thread.start()
