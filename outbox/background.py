@@ -42,7 +42,13 @@ class Background:
         if sys.is_finalizing():  # the new thread would never run, and start() would wait for it for ever
             raise RuntimeError("Python is shutting down")
         uwsgi.warn_without_threads()
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            raise
+        except Exception as error:  # gevent: a signal handler in its hub cannot wait until the thread has begun
+            raise RuntimeError(f"this call cannot wait for it: {error!r}") from error
 
     def is_current(self) -> bool:
         """Whether the caller runs in this very thread, as ``__del__`` may: it must not wait for what the thread does."""
@@ -71,6 +77,14 @@ class Background:
             thread.join(seconds)
 
     def _run(self) -> None:
+        kind = threading.Lock
+        self._do_work()
+        while threading.Lock is not kind:
+            # gevent has patched the threads meanwhile. Since then threading knows this one by another ident, and would
+            # print an error at its end. So it sleeps until the process ends.
+            self._nudges.get()
+
+    def _do_work(self) -> None:
         me = threading.current_thread()
         while self._place.setdefault("thread", me) is me:
             try:

@@ -22,7 +22,7 @@ from typing import Any
 
 from insend_relay.producers import AsyncInSend, InSend, NotAccepted
 
-HANG_SECONDS = 150.0
+HANG_SECONDS = 500.0
 OURS = ("/producers/", "/outbox/")
 NOWHERE = "redis://127.0.0.1:1/0"
 EVENTS = 3_000

@@ -33,7 +33,7 @@ MANY = {
 def run(way: str, redis_url: str, namespace: str, tmp_path: Path) -> tuple[int, dict[str, int]]:
     """How many there were, and what became of all events."""
     words = [sys.executable, reentering.__file__, way, redis_url, namespace, str(tmp_path / "spool.db")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-5_000:]
     said = json.loads(done.stdout)
     return said["number"], said["outcomes"]
@@ -55,7 +55,8 @@ def test_thousands_of_events_in_the_middle_of_others_are_all_kept(
     way: str, redis_url: str, namespace: str, tmp_path: Path
 ) -> None:
     number, outcomes = run(way, redis_url, namespace, tmp_path)
-    assert outcomes.keys() == MANY[way]
+    # The collector runs in the thread that connects, too: there a call cannot wait for it, and goes to the spool.
+    assert outcomes.keys() - {"2 spool"} == MANY[way] - {"2 spool"}
     outer, inner = sorted(MANY[way])
     assert outcomes[outer] == number == reentering.EVENTS
     assert outcomes[inner] > 100
