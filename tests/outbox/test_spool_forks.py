@@ -1,0 +1,166 @@
+"""SQLite and a fork without Python's hooks: nothing of it is open in uWSGI's master, and a child that inherits refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import hookless
+import pytest
+from lanes import ALICE
+
+from insend_relay.outbox import record, spool_handles
+from insend_relay.outbox.entry import Entry
+from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.spool import Spool
+
+OPENED_AND_CLOSED = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+connection.close()
+"""
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool.db", namespace="insend", most_bytes=10**8)
+
+
+@pytest.fixture
+def master(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """This process counts as uWSGI's master; a child says that it is a worker."""
+    uwsgi = types.SimpleNamespace(worker=0, masterpid=os.getpid, has_threads=1)
+    uwsgi.worker_id = lambda: uwsgi.worker
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    return uwsgi
+
+
+def keep(spool: Spool, number: int = 1) -> None:
+    for _ in range(number):
+        spool.keep([(Entry(ALICE, record.new_id(), b"{}"), "")], deadline=time.monotonic() + 60)
+
+
+def opened_and_closed(spool: Spool) -> int:
+    """Another process opens the file and closes it; how many events it saw."""
+    command = [sys.executable, "-c", OPENED_AND_CLOSED, str(spool.path)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+
+
+def test_in_uwsgis_master_the_file_is_closed_after_each_use(spool: Spool, master: types.SimpleNamespace) -> None:
+    assert master
+    keep(spool, 2)
+    assert spool.holds([str(ALICE)])
+    descriptors = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
+    assert {path for path in descriptors if path.startswith(str(spool.path))} == {f"{spool.path}-flag"}
+
+
+def test_a_worker_of_a_master_that_used_the_spool_holds_locks_of_its_own(
+    spool: Spool, master: types.SimpleNamespace, tmp_path: Path
+) -> None:
+    keep(spool)
+    ready, go_on = tmp_path / "ready", tmp_path / "go on"
+    for pipe in (ready, go_on):
+        os.mkfifo(pipe)
+
+    def worker() -> None:
+        master.worker = 1
+        keep(spool)
+        ready.write_text("x")
+        go_on.read_text()
+        keep(spool)
+
+    child = hookless.fork(worker)
+    ready.read_text()
+    spool.close()  # what the master still had open would hold a lock for the worker, and hide that it has none
+    assert opened_and_closed(spool) == 2
+    assert Path(f"{spool.path}-wal").exists(), "the worker has the file open, so no other process deletes its log"
+    go_on.write_text("x")
+    assert hookless.ended(child) == 0
+    assert opened_and_closed(spool) == 3
+
+
+def test_a_child_that_was_forked_while_the_file_was_open_refuses_it_and_says_what_to_do(spool: Spool) -> None:
+    keep(spool)
+
+    def child() -> None:
+        for use in (keep, lambda spool: spool.holds([str(ALICE)])):
+            with pytest.raises(SpoolError, match="lazy-apps = true"):
+                use(spool)
+        assert hookless.ended(hookless.fork(grandchild)) == 0
+
+    def grandchild() -> None:
+        with pytest.raises(SpoolError, match="lazy-apps = true"):
+            keep(spool)
+
+    assert hookless.ended(hookless.fork(child)) == 0
+    keep(spool)
+    assert spool.look().events == 2
+
+
+def test_a_child_that_was_forked_before_the_first_use_has_the_file(spool: Spool) -> None:
+    assert hookless.ended(hookless.fork(lambda: keep(spool))) == 0
+    keep(spool)
+    assert spool.look().events == 2
+
+
+def test_a_fork_waits_for_uses_and_one_that_lasts_too_long_makes_the_child_refuse(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_handles, "FORK_SECONDS", 0.01)
+    keep(spool)
+    with spool._file.transaction(time.monotonic() + 60):
+        child = os.fork()
+        if not child:  # pragma: no cover - coverage does not follow
+            try:
+                with pytest.raises(SpoolError, match="SQLite does not survive"):
+                    keep(spool)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert hookless.ended(child) == 0
+    keep(spool)
+    assert spool.look().events == 2
+
+
+def test_a_flush_lock_that_a_child_has_a_copy_of_is_free_when_the_child_first_takes_one(spool: Spool) -> None:
+    spool.may_hold()
+    with spool.flushing() as mine:
+        assert mine
+        descriptor = next(fd for fd in os.listdir("/proc/self/fd") if _is_open(fd) and _leads_to(fd, "-flush"))
+
+        def child() -> None:
+            with spool.flushing() as also_mine:
+                assert not also_mine, "the parent has it"
+            assert not _leads_to(descriptor, "-flush"), "and the copy is closed"
+
+        assert hookless.ended(hookless.fork(child)) == 0
+    with spool.flushing() as mine:
+        assert mine
+
+
+def test_more_uses_at_once_than_connections_wait_or_are_told_that_the_spool_is_busy(spool: Spool) -> None:
+    keep(spool)
+    file = spool._file
+    deadline = time.monotonic() + 60
+    uses = [file._connected(deadline) for _ in range(spool_handles.MAX_OPEN)]
+    for use in uses:
+        use.__enter__()
+    with pytest.raises(SpoolError, match="busy too long"):
+        spool.holds([str(ALICE)])
+    uses.pop().__exit__(None, None, None)
+    assert spool.holds([str(ALICE)])
+    for use in uses:
+        use.__exit__(None, None, None)
+
+
+def _is_open(descriptor: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+
+
+def _leads_to(descriptor: str, end: str) -> bool:
+    return _is_open(descriptor) and os.readlink(f"/proc/self/fd/{descriptor}").endswith(end)
