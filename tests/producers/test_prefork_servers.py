@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from asgi_server import Browser
 from prefork_shop import EVENTS, SERVERS, served
+from waiting import wait_until
 
+from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
+from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 
 REQUESTS = 100
@@ -55,3 +59,20 @@ def test_a_thousand_events_are_all_kept_once_and_pages_without_events_answer(
     ids = [event_id for uid in range(10) for event_id in kept_ids(outbox, f"{uid}")]
     assert len(ids) == len(set(ids)) == REQUESTS * EVENTS
     assert len(kept_ids(outbox, "import")) >= (at_import == "event")
+
+
+def test_what_uwsgis_master_and_workers_spooled_comes_in_once_when_redis_is_back(
+    environ: dict[str, str], namespace: str, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool.db", namespace=namespace, most_bytes=10**8)
+    with EmbeddedRedis(tmp_path / "redis", server="redis") as away, connect(away.url, timeout_seconds=60) as client:
+        environ |= {"INSEND_REDIS_URL": away.url, "INSEND_SPOOL": str(spool.path)}
+        away.stop()
+        with served("uwsgi", "event", tmp_path / "log", environ) as port, ThreadPoolExecutor(4) as people:
+            answers = list(people.map(lambda number: Browser(port).get(f"/send/{number}").text.split(), range(20)))
+            away.start()
+            wait_until(lambda: not spool.may_hold())
+        outbox = Outbox(client, namespace=namespace)
+        ids = [event_id for uid in [*range(10), "import"] for event_id in kept_ids(outbox, f"{uid}")]
+    assert {where for _, *sent in answers for where in sent} == {"spool"}
+    assert len(ids) == len(set(ids)) == 20 * EVENTS + 1
