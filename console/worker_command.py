@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -20,6 +21,8 @@ def worker(celery_options: tuple[str, ...]) -> None:
     Runs Celery by INSEND_POOL, INSEND_PROCESSES and INSEND_CONCURRENCY; CELERY_OPTIONS are handed on to it. A Redis
     that is away is waited for; one that refuses our password or our keys ends it with exit code 3.
     """
+    if sys.platform == "win32":
+        raise click.UsageError("the worker does not run on Windows: run it under Linux, such as in WSL or a container")
     if os.environ.get("INSEND_POOL", "").strip() == "gevent":
         # Before anything below is imported: what Celery, requests and redis-py take from the standard library at
         # import time would otherwise block every greenlet at once.
