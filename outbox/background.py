@@ -51,7 +51,7 @@ class Background:
             raise RuntimeError(f"this call cannot wait for it: {error!r}") from error
 
     def is_current(self) -> bool:
-        """Whether the caller runs in this very thread, as ``__del__`` may: it must not wait for what the thread does."""
+        """Whether the caller runs in this thread, as ``__del__`` may: it must not wait for the thread's work."""
         return self._place.get("thread") is threading.current_thread()
 
     def nudge(self) -> None:

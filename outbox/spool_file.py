@@ -312,6 +312,4 @@ def _forget_locks_of_parents() -> None:
 
 if hasattr(os, "register_at_fork"):
     # What must happen before a fork, and in a child that never uses the spool. The rest is found out at the next use.
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_locks_of_parents
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_locks_of_parents)

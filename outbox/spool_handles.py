@@ -59,7 +59,7 @@ class Handles:
         self._open: set[Handle] = set()  # noted before SQLite opens the file, and until it has closed it
         self._uses: set[object] = set()
         self._forks: set[object] = set()
-        self.inherited = any(one.inherited or one.is_open for one in earlier)
+        self.inherited: bool = any(one.inherited or one.is_open for one in earlier)
 
     @contextlib.contextmanager
     def use(self, open_: Callable[[Handle], None], current: Callable[[], int], deadline: float) -> Iterator[Handle]:

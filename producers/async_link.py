@@ -179,8 +179,9 @@ class _LoopLink:
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the parent's connections, and say nothing to Redis."""
-        for wire in {*self._retired, self._wire} - {None}:
-            wire.abandon()
+        for wire in [self._wire, *self._retired]:
+            if wire is not None:
+                wire.abandon()
 
     async def close(self) -> None:
         """End the background task and, when those who wait for answers have them, the connection."""

@@ -76,7 +76,10 @@ class Pool:
             self.drop(connection)
             return
         self._idle.append(connection)
-        self._redis_answers()
+        self._away = None  # Redis has just answered
+        self._doubted = False
+        if self._waiters:
+            self._wake_calls()
         if self._connector.stopped:
             self._forget_idle()
 
@@ -128,17 +131,14 @@ class Pool:
 
     def _call_connector(self) -> None:
         if self._connector.is_current():
-            raise OutboxUnreachable("no connection to Redis is ready, and this call interrupts the thread that connects")
+            raise OutboxUnreachable(
+                "no connection to Redis is ready, and this call interrupts the thread that connects"
+            )
         try:
             self._connector.start()
         except RuntimeError as error:  # no more threads, or Python is shutting down
             raise OutboxUnreachable(f"no thread to connect to Redis with: {error}") from error
         self._connector.nudge()
-
-    def _redis_answers(self) -> None:
-        self._away = None
-        self._doubted = False
-        self._wake_calls()
 
     def _wake_calls(self) -> None:
         while self._waiters:

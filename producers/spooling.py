@@ -186,7 +186,7 @@ class _Writer:
 
     def _write(self) -> None:
         while self._waiting or not self._thread.stopped:
-            batch = []
+            batch: list[SpoolWrite] = []
             while self._waiting and len(batch) < _MAX_BATCH:
                 batch.append(self._waiting.popleft())
             self._spooling.write_down([write for write in batch if write.begin()])

@@ -1,7 +1,7 @@
 """A shop for servers that fork: it connects, or sends an event, when it is imported, so before the fork.
 
-``SHOP_AT_IMPORT`` says which: ``connect`` or ``event``. ``/send/NUMBER`` sends ten events of one visitor, and answers what
-became of them; ``/nothing`` sends none.
+``SHOP_AT_IMPORT`` says which: ``connect`` or ``event``. ``/send/NUMBER`` sends ten events of one visitor, and answers
+what became of them; ``/nothing`` sends none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from insend_relay.producers import AsyncInSend, InSend
 EVENTS = 10  # of a request
 PATIENCE_SECONDS = 60.0
 GUNICORN = ["-m", "gunicorn", "--workers", "2", "--no-control-socket", "--bind", "fd://{fd}"]
-UWSGI = ["{bin}/pyuwsgi", "--http-socket", "fd://{fd}", "--module", "prefork_shop:wsgi()", "--die-on-term", "--need-app"]
+UWSGI = [
+    "{bin}/pyuwsgi",
+    "--http-socket",
+    "fd://{fd}",
+    "--module",
+    "prefork_shop:wsgi()",
+    "--die-on-term",
+    "--need-app",
+]
 SERVERS = {
     "gthread": [*GUNICORN, "--threads", "4", "prefork_shop:wsgi()"],
     "gthread --preload": [*GUNICORN, "--threads", "4", "--preload", "prefork_shop:wsgi()"],

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -61,7 +62,9 @@ class Reentry:
         return self.trace
 
 
-def at_every_line(prepare: Callable[[], InSend], act: Callable[[InSend], None] = lambda insend: send(insend, "1")) -> int:
+def at_every_line(
+    prepare: Callable[[], InSend], act: Callable[[InSend], None] = lambda insend: send(insend, "1")
+) -> int:
     """Act on a new InSend, and call it once more inside, at each line in turn; how many lines there are."""
     at = 0
     while True:
@@ -80,7 +83,7 @@ def at_every_line(prepare: Callable[[], InSend], act: Callable[[InSend], None] =
 
 def connected() -> InSend:
     """It has a connection."""
-    insend = make()
+    insend: InSend = make()
     insend.connect()
     return insend
 
@@ -94,17 +97,23 @@ def stale() -> InSend:
 
 def spooling() -> InSend:
     """Redis is away, and the spool has an event."""
-    insend = make(redis_url=NOWHERE)
+    insend: InSend = make(redis_url=NOWHERE)
     send(insend, "3")
     return insend
 
 
 def followed() -> InSend:
-    """Redis is there, and the spool has an earlier event of the visitor."""
+    """Redis is there, and the spool has an earlier event of the visitor, which stays there."""
     spooling().close()
-    insend = make()
-    insend._spooling._flusher.wake = lambda: None
+    insend: InSend = make()
+    assert insend._spooling.spool
+    if not _flushing:
+        _flushing.append(insend._spooling.spool.flushing())
+        _flushing[0].__enter__()
     return insend
+
+
+_flushing: list[AbstractContextManager[bool]] = []
 
 
 def from_signals(insend: InSend) -> int:
@@ -186,4 +195,4 @@ if __name__ == "__main__":
     faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     Path(sys.argv[4]).unlink(missing_ok=True)
     number = WAYS[sys.argv[1]]()
-    print(json.dumps({"number": number, "outcomes": Counter(outcomes)}))
+    print(json.dumps({"number": number, "outcomes": Counter(outcomes)}))  # noqa: T201 - for the test that started it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_children_of_a_connected_parent_keep_all_their_events_and_so_does_the_pa
 ) -> None:
     calls(insend, 0, 1)
     parents = list(insend._link._pools.get()._idle)
-    children = [hookless.fork(lambda number=number: calls(insend, number)) for number in (1, 2, 3)]
+    children = [hookless.fork(partial(calls, insend, number)) for number in (1, 2, 3)]
     calls(insend, 0)
     assert [hookless.ended(child) for child in children] == [0, 0, 0]
     calls(insend, 0)
@@ -67,8 +68,8 @@ def test_a_child_closes_its_copy_of_the_parents_connection_without_a_word(
 
         def child() -> None:
             calls(insend, 1, 5)
-            null = os.stat(os.devnull)
-            assert [os.fstat(descriptor).st_rdev for descriptor in descriptors] == [null.st_rdev] * 2
+            null = Path(os.devnull).stat().st_rdev
+            assert [os.fstat(descriptor).st_rdev for descriptor in descriptors] == [null] * 2
 
         if fork == "without hooks":
             pid = hookless.fork(child)
@@ -92,11 +93,14 @@ def test_an_event_loop_of_a_child_has_a_connection_of_its_own(redis_url: str, na
         for _ in range(10):
             assert (await ainsend.link(visitor_uid=uid)).where == "redis"
 
+    def run_calls(uid: int) -> None:
+        asyncio.run(acalls(uid))
+
     loop = asyncio.new_event_loop()
     loop.run_until_complete(acalls(0))
     (link,) = ainsend._link._loops.values()
     parents = link._wire
-    children = [hookless.fork(lambda number=number: asyncio.run(acalls(number))) for number in (1, 2)]
+    children = [hookless.fork(partial(run_calls, number)) for number in (1, 2)]
     loop.run_until_complete(acalls(0))
     assert [hookless.ended(child) for child in children] == [0, 0]
     loop.run_until_complete(acalls(0))

@@ -1,4 +1,4 @@
-"""The producers' connections have TCP keep-alive, so that no firewall forgets them and a host that has gone is noticed."""
+"""The producers' connections have TCP keep-alive: no firewall forgets them, and a host that has gone is noticed."""
 
 from __future__ import annotations
 

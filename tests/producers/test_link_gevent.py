@@ -98,7 +98,10 @@ def spooled():
 """
 LATE_PATCHES = {
     "made, patched, called": ("patch(); print(where(), at_once(50, where))", "redis {'redis'}"),
-    "called, patched, called": ("print(where()); patch(); print(where(), at_once(50, where))", "redis\nredis {'redis'}"),
+    "called, patched, called": (
+        "print(where()); patch(); print(where(), at_once(50, where))",
+        "redis\nredis {'redis'}",
+    ),
     "connected, patched, called": ("insend.connect(); patch(); print(where(), at_once(50, where))", "redis {'redis'}"),
     "made, patched, spooled": ("patch(); print(spooled(), at_once(50, spooled))", "spool {'spool'}"),
     "spooled, patched, spooled": ("print(spooled()); patch(); print(at_once(50, spooled))", "spool\n{'spool'}"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +32,7 @@ def environ(redis_url: str, namespace: str) -> dict[str, str]:
     }
 
 
-def kept_ids(outbox: Outbox, uid: str) -> list[uuid.UUID]:
+def kept_ids(outbox: Outbox, uid: str) -> list[bytes]:
     name = outbox.keys.lane(Lane.parse(f"test-app-key/v/{uid}"))
     return [decode(data).id for data in outbox.read("LRANGE", name, 0, -1)]
 

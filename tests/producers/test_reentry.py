@@ -1,4 +1,4 @@
-"""A call may come from a signal handler or from ``__del__``, in the middle of another one: nothing hangs or is refused."""
+"""A call may come from a signal handler or from ``__del__``, in the middle of another: none hangs or is refused."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 WINDOWS = """
-import asyncio, importlib.abc, logging.handlers, multiprocessing, os, select, socket, sqlite3, subprocess, sys, sysconfig
+import asyncio, importlib.abc, logging.handlers, multiprocessing, os, select, socket, sqlite3, subprocess
+import sys, sysconfig
 sysconfig.get_config_vars()  # read for this system, while Python still says which
 import click, redis, redis.asyncio, rich.console, rich.progress, rich.prompt  # others' code is not under test
 from click.testing import CliRunner
