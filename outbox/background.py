@@ -45,9 +45,7 @@ class Background:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError:
-            raise
-        except Exception as error:  # gevent: a signal handler in its hub cannot wait until the thread has begun
+        except AssertionError as error:  # gevent's BlockingSwitchOutError: a signal handler in its hub cannot wait
             raise RuntimeError(f"this call cannot wait for it: {error!r}") from error
 
     def is_current(self) -> bool:

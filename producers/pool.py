@@ -163,7 +163,7 @@ class Pool:
                 self._connector.wait()
                 continue
             try:
-                connection = self._address.open()
+                self._connected(self._address.open())  # this thread must keep no reference to it
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live to try again
                 reason = why_away(error)
                 if not failures:
@@ -171,7 +171,6 @@ class Pool:
                 self._connecting_failed(reason, min(FIRST_PAUSE_SECONDS * 2**failures, MAX_PAUSE_SECONDS))
                 failures = min(failures + 1, 16)
             else:
-                self._connected(connection)
                 if failures:
                     _log.warning("connected to Redis at %s again", self._address)
                 failures = 0
@@ -218,5 +217,5 @@ class Pool:
 def _wait(waiter: threading.Lock, seconds: float) -> None:
     try:
         waiter.acquire(timeout=seconds)
-    except Exception as error:  # gevent: a signal handler in its hub cannot wait for anything
+    except AssertionError as error:  # gevent's BlockingSwitchOutError: a signal handler in its hub cannot wait
         raise OutboxUnreachable(f"no connection to Redis is ready, and this call cannot wait: {error!r}") from error

@@ -97,7 +97,7 @@ class Spooling:
             arrived.acquire(timeout=self.wait_seconds)
             if not write.ended and not write.give_up():
                 arrived.acquire(timeout=FSYNC_SECONDS)  # it is being written
-        except Exception as error:  # gevent: a signal handler in its hub cannot wait for anything
+        except AssertionError as error:  # gevent's BlockingSwitchOutError: a signal handler in its hub cannot wait
             if write.ended and write.error is None:
                 return
             write.give_up()

@@ -1,0 +1,130 @@
+"""The end of a process, and calls that an exception ends in the middle: nothing hangs, and no connection is lost."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from insend_relay.outbox import uwsgi
+from insend_relay.outbox.background import Background
+from insend_relay.producers import InSend
+from insend_relay.producers.pool import MAX_CONNECTIONS
+
+AT_THE_END = """
+import sys
+from insend_relay.producers import InSend, NotAccepted
+
+url, namespace, spool, calls_before = sys.argv[1:]
+
+
+class Last:
+    def __init__(self):
+        self.insend = InSend(
+            app_key="a", domain="shop.example.com", redis_url=url, namespace=namespace, spool=spool
+        )
+        self.refused, self.print = NotAccepted, print
+        for _ in range(int(calls_before)):
+            print(self.insend.link(visitor_uid=1).where)
+
+    def __del__(self):
+        try:
+            self.print(self.insend.link(visitor_uid=1).where)
+        except self.refused as error:
+            self.print(error)
+
+
+last = Last()
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls_before", "url", "said"),
+    [
+        (0, "", "no thread to connect to Redis with: Python is shutting down; no thread to write to the spool"),
+        (1, "", "redis\nredis\n"),
+        (1, "redis://127.0.0.1:1/0", "spool\n"),
+    ],
+)
+def test_a_call_at_the_interpreters_end_does_not_hang(
+    calls_before: int, url: str, said: str, redis_url: str, namespace: str, tmp_path: Path
+) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        AT_THE_END,
+        url or redis_url,
+        namespace,
+        str(tmp_path / "spool.db"),
+        f"{calls_before}",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.startswith(said), (done.stdout, done.stderr)
+    assert done.returncode == 0
+
+
+class Interrupted(BaseException):
+    """What the application's signal handler raises."""
+
+
+@pytest.mark.filterwarnings("ignore")  # a socket that nothing closed, when it was interrupted between two steps
+def test_a_call_that_a_signal_handler_ends_by_an_exception_costs_no_connection(insend: InSend) -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for number in range(20 * MAX_CONNECTIONS):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 + number % 40 * 0.00002)
+                insend.link(visitor_uid=1)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    gc.collect()
+    assert insend.link(visitor_uid=1).where == "redis"
+    pool = insend._link._pools.get()
+    assert len(pool._open) == len(pool._idle)
+
+
+def test_a_connection_that_was_lost_between_two_steps_is_counted_no_more(insend: InSend) -> None:
+    insend.connect()
+    pool = insend._link._pools.get()
+    connection = pool._idle.pop()  # as a handler's exception may have it: neither given back nor dropped
+    connection.close()  # for the test alone: else Python warns of a socket that nothing closed
+    del connection
+    gc.collect()
+    assert not pool._open
+    assert insend.link(visitor_uid=1).where == "redis"
+
+
+def test_an_older_uwsgi_without_threads_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(uwsgi, "_warned", [])
+    master: Any = SimpleNamespace(worker_id=lambda: 1, masterpid=lambda: 1, has_threads=0)
+    monkeypatch.setitem(sys.modules, "uwsgi", master)
+    for _ in range(2):
+        ran = threading.Event()
+        thread = Background("insend-test", ran.set)
+        thread.start()
+        assert ran.wait(60)
+        thread.stop(60)
+    assert caplog.text.count("enable-threads = true") == 1
+
+
+def test_an_applications_own_uwsgi_module_is_none_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(application=None))
+    assert not uwsgi.forks_workers()
