@@ -112,11 +112,11 @@ def _in_a_thread(run: Callable[[], None]) -> None:
 
 
 @contextmanager
-def served(server: str, at_import: str, log: Path, environ: Mapping[str, str]) -> Iterator[int]:
-    """The shop under one of ``SERVERS``; yields its port on loopback."""
+def served(server: str, at_import: str, log: Path, environ: Mapping[str, str], *options: str) -> Iterator[int]:
+    """The shop under one of ``SERVERS``, with further options of its command line; yields its port on loopback."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, log.open("wb") as output:
         fd, port = listener.fileno(), listener.getsockname()[1]
-        words = [word.format(fd=fd, bin=Path(sys.executable).parent) for word in SERVERS[server]]
+        words = [word.format(fd=fd, bin=Path(sys.executable).parent) for word in [*SERVERS[server], *options]]
         process = subprocess.Popen(
             words if words[0].startswith("/") else [sys.executable, *words],
             env={**os.environ, **environ, "SHOP_AT_IMPORT": at_import, "PYTHONPATH": _path()},

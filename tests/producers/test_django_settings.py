@@ -124,6 +124,21 @@ def test_threads_that_come_first_together_get_the_same_one() -> None:
         made().close()
 
 
+def test_a_first_use_in_the_middle_of_another_gets_the_same_one() -> None:
+    class Reentered(InSend):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            if not inner:  # as a signal handler has it
+                inner.append(None)
+                inner[0] = made()
+
+    inner: list[InSend | None] = []
+    with override_settings(INSEND=ACCOUNT):
+        made: AtFirstUse[InSend] = AtFirstUse(Reentered)
+        assert made() is inner[0]
+        made().close()
+
+
 LOADED = """
 import sys, threading
 from insend_relay.producers.django import ainsend, insend

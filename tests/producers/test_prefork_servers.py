@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 
 REQUESTS = 100
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
 @pytest.fixture
@@ -75,3 +77,13 @@ def test_what_uwsgis_master_and_workers_spooled_comes_in_once_when_redis_is_back
         ids = [event_id for uid in [*range(10), "import"] for event_id in kept_ids(outbox, f"{uid}")]
     assert {where for _, *sent in answers for where in sent} == {"spool"}
     assert len(ids) == len(set(ids)) == 20 * EVENTS + 1
+
+
+def test_the_settings_for_uwsgi_that_the_docs_show_work(environ: dict[str, str], tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```ini\n(.*?)```", DEPLOY.read_text(), re.DOTALL)
+    settings = tmp_path / "uwsgi.ini"
+    settings.write_text(shown.replace("module = shop.wsgi\n", ""))
+    options = ["--ini", str(settings), "--processes", "1"]
+    with served("uwsgi", "event", tmp_path / "log", environ, *options) as port:
+        assert Browser(port).get("/send/1").text.endswith(" ".join(["redis"] * EVENTS))
+    assert "enable-threads" not in (tmp_path / "log").read_text(errors="replace"), "no warning"
