@@ -42,9 +42,8 @@ class InSend(Producer[Receipt]):
     One object serves a whole process: it may be made at import time (it connects at the first event), used by any
     number of threads, tasks or greenlets, and carried into forked children, before and after gevent's
     ``monkey.patch_all()``. A call may come from a signal handler or ``__del__``, in the middle of another one. It takes
-    at most
-    ``INSEND_ENQUEUE_TIMEOUT_MS`` and an fsync of the spool whatever is broken, typically one round trip to Redis, and
-    raises InvalidEvent or NotAccepted, nothing else.
+    at most ``INSEND_ENQUEUE_TIMEOUT_MS`` and an fsync of the spool whatever is broken, typically one round trip to
+    Redis, and raises InvalidEvent or NotAccepted, nothing else.
 
     Args:
         settings: All settings; the defaults when left out.

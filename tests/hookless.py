@@ -8,8 +8,9 @@ import signal
 import traceback
 from collections.abc import Callable
 
+from waiting import PATIENCE_SECONDS
+
 _libc = ctypes.PyDLL(None)  # holds the interpreter's lock, as os.fork does
-ALARM_SECONDS = 120
 
 
 def fork(run: Callable[[], object]) -> int:
@@ -18,7 +19,7 @@ def fork(run: Callable[[], object]) -> int:
     if not child:  # pragma: no cover - coverage does not follow
         code = 1
         try:
-            signal.alarm(ALARM_SECONDS)
+            signal.alarm(int(PATIENCE_SECONDS))
             run()
             code = 0
         except BaseException:  # noqa: BLE001 - it must never return into the parent's stack

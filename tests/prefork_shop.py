@@ -17,10 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from waiting import PATIENCE_SECONDS
+
 from insend_relay.producers import AsyncInSend, InSend
 
 EVENTS = 10  # of a request
-PATIENCE_SECONDS = 60.0
 GUNICORN = ["-m", "gunicorn", "--workers", "2", "--no-control-socket", "--bind", "fd://{fd}"]
 UWSGI = [
     "{bin}/pyuwsgi",

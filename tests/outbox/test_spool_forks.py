@@ -12,6 +12,7 @@ from pathlib import Path
 import hookless
 import pytest
 from lanes import ALICE
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record, spool_handles
 from insend_relay.outbox.entry import Entry
@@ -42,13 +43,13 @@ def master(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
 def keep(spool: Spool, number: int = 1) -> None:
     for _ in range(number):
-        spool.keep([(Entry(ALICE, record.new_id(), b"{}"), "")], deadline=time.monotonic() + 60)
+        spool.keep([(Entry(ALICE, record.new_id(), b"{}"), "")], deadline=time.monotonic() + PATIENCE_SECONDS)
 
 
 def opened_and_closed(spool: Spool) -> int:
     """Another process opens the file and closes it; how many events it saw."""
     command = [sys.executable, "-c", OPENED_AND_CLOSED, str(spool.path)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout)
 
 
 def test_in_uwsgis_master_the_file_is_closed_after_each_use(spool: Spool, master: types.SimpleNamespace) -> None:
@@ -112,7 +113,7 @@ def test_a_fork_waits_for_uses_and_one_that_lasts_too_long_makes_the_child_refus
 ) -> None:
     monkeypatch.setattr(spool_handles, "FORK_SECONDS", 0.01)
     keep(spool)
-    with spool._file.transaction(time.monotonic() + 60):
+    with spool._file.transaction(time.monotonic() + PATIENCE_SECONDS):
         child = os.fork()
         if not child:  # pragma: no cover - coverage does not follow
             try:
@@ -145,7 +146,7 @@ def test_a_flush_lock_that_a_child_has_a_copy_of_is_free_when_the_child_first_ta
 def test_more_uses_at_once_than_connections_wait_or_are_told_that_the_spool_is_busy(spool: Spool) -> None:
     keep(spool)
     file = spool._file
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     uses = [file._connected(deadline) for _ in range(spool_handles.MAX_OPEN)]
     for use in uses:
         use.__enter__()

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from tls_redis import behind_tls
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.console.embedded import EmbeddedRedis
-
-from waiting import PATIENCE_SECONDS
 
 ENDED_IN_MID_CALL = """
 from gevent import monkey
@@ -165,7 +164,7 @@ def test_a_patch_after_the_import_finds_calls_in_order(
 ) -> None:
     script, said = LATE_PATCHES[case]
     command = [sys.executable, "-c", BEGIN + script, redis_url, namespace, str(tmp_path / "spool.db")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (done.stdout.strip(), done.returncode) == (said, 0), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -174,5 +173,5 @@ def test_a_patch_after_a_call_over_tls_finds_the_next_one_in_order(tmp_path: Pat
     script = "print(where()); patch(); print(where(), at_once(5, where))"
     with EmbeddedRedis(tmp_path, server="redis") as server, behind_tls(server, tmp_path) as url:
         command = [sys.executable, "-W", "ignore", "-c", BEGIN + script, url, namespace, str(tmp_path / "spool.db")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (done.stdout.strip(), done.returncode) == ("redis\nredis {'redis'}", 0), done.stderr

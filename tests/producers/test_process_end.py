@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.background import Background
@@ -65,7 +66,7 @@ def test_a_call_at_the_interpreters_end_does_not_hang(
         str(tmp_path / "spool.db"),
         f"{calls_before}",
     ]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.stdout.startswith(said), (done.stdout, done.stderr)
     assert done.returncode == 0
 

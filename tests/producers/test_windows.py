@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 WINDOWS = """
 import asyncio, importlib.abc, logging.handlers, multiprocessing, os, select, socket, sqlite3, subprocess
@@ -133,7 +134,7 @@ print("there")
 def test_on_windows(case: str, redis_url: str, namespace: str, tmp_path: Path) -> None:
     script, said = CASES[case]
     command = [sys.executable, "-c", WINDOWS + script, redis_url, namespace]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, cwd=tmp_path)
     assert done.stdout.strip().endswith(said.strip()), (done.stdout, done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode == 0
