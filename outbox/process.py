@@ -18,11 +18,6 @@ from typing import Generic, TypeVar
 S = TypeVar("S")
 
 
-def same_process() -> Hashable:
-    """The scope of state that must not cross a fork."""
-    return os.getpid()
-
-
 def same_threads() -> Hashable:
     """The scope of state that is made of locks, queues, threads or sockets: one process, patched or not."""
     return os.getpid(), threading.Lock
@@ -35,7 +30,7 @@ class PerProcess(Generic[S]):
         make: Makes the state of a new scope from the states of earlier ones: the parent's, or the one from before a
             patch. Two threads may make one at the same time, and one of the two is thrown away. So this has no effect.
         leave: Ends an earlier state; called once for each. Its threads may not exist in this process.
-        scope: Tells the scope of now.
+        scope: Tells the scope of now; ``os.getpid`` for state without locks, threads or sockets.
     """
 
     def __init__(

@@ -124,13 +124,14 @@ class Scripts(Calls):
         """Run a script; see ``call``. Raises OutboxError."""
         return self.send(self.call(name, **arguments))
 
-    def send(self, call: Call) -> list[Any]:
-        """Run a script whose arguments are in order; raises OutboxError."""
+    def send(self, call: Call, redis: Executor | None = None) -> list[Any]:
+        """Run a script whose arguments are in order, by ``redis`` if it is given; raises OutboxError."""
+        redis = redis or self._redis
         with errors_mapped():
             try:
-                reply: list[Any] = self._redis.execute_command(*call.by_hash)
+                reply: list[Any] = redis.execute_command(*call.by_hash)
             except NoScriptError:
-                reply = self._redis.execute_command(*call.whole)
+                reply = redis.execute_command(*call.whole)
         return reply
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from insend_relay.outbox.errors import SpoolError
-from insend_relay.outbox.process import PerProcess, same_process
+from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.spool_handles import Handle, Handles
 
 try:
@@ -83,7 +83,7 @@ class SpoolFile:
         self._inode = 0  # of the file that was opened last
         self._closed_until = 0.0
         self._why = ""
-        self.handles = PerProcess(Handles, leave=Handles.leave, scope=same_process)
+        self.handles = PerProcess(Handles, leave=Handles.leave, scope=os.getpid)
 
     # The flag
 

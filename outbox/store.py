@@ -147,9 +147,15 @@ class Outbox:
 
     # Producers
 
-    def enter(self, entry: Entry | InvalidEntry, way: Way = DIRECT) -> Appended:
-        """Take in what a producer made; once, however often it comes the same ``way``."""
-        return entry.read(self._scripts.send(entry.call(self._scripts, way)))
+    def enter(self, entry: Entry | InvalidEntry, way: Way = DIRECT, *, redis: Executor | None = None) -> Appended:
+        """Take in what a producer made; once, however often it comes the same ``way``.
+
+        Args:
+            entry: The event.
+            way: By which it comes.
+            redis: Runs the commands, when they are part of a call with a deadline of its own.
+        """
+        return entry.read(self._scripts.send(entry.call(self._scripts, way), redis))
 
     def append(
         self,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator
 from contextvars import Context, ContextVar
@@ -25,7 +26,7 @@ from redis.exceptions import ResponseError
 
 from insend_relay.outbox.durability import Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
-from insend_relay.outbox.process import PerProcess, same_process
+from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
 from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
 from insend_relay.producers.async_confirm import Confirming
@@ -54,7 +55,7 @@ class AsyncLink:
         self._asking = Asking.about(durability)
         self.address = AsyncAddress(url, None if self._asking is None else self._asking.question, scripts)
         self._timeout = timeout_seconds
-        self._processes: PerProcess[_Loops] = PerProcess(lambda _: _Loops(), leave=_Loops.leave, scope=same_process)
+        self._processes: PerProcess[_Loops] = PerProcess(lambda _: _Loops(), leave=_Loops.leave, scope=os.getpid)
 
     def start_call(self) -> None:
         """Begin a call: the commands that this task runs from now on share one deadline."""

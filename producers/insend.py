@@ -89,22 +89,22 @@ class InSend(Producer[Receipt]):
     def _carry_out(self, plan: Plan) -> Receipt:
         if plan.entry is not None and self._spooling.may_take() and self._spooling.must_take(plan.entry):
             return self._spool(plan, plan.entry)
-        with self._link.call() as call:
-            if plan.entry is None:
-                if plan.counted:
-                    with suppress(OutboxError):  # nothing is lost but a count
-                        self._outbox.count(plan.counted)
-                return plan.not_kept()
-            slots = self._slots.get()
-            slot = slots.take()
-            try:
-                appended = self._outbox.enter(plan.entry, Way(slot))
-            except OutboxError as error:
-                if is_unknown(error):
-                    return self._spool(plan, plan.entry, error, slot)
-                slots.give_back(slot)
-                return self._spool(plan, plan.entry, error)
+        if plan.entry is None:
+            if plan.counted:
+                with suppress(OutboxError):  # nothing is lost but a count
+                    self._outbox.count(plan.counted)
+            return plan.not_kept()
+        call = self._link.call()
+        slots = self._slots.get()
+        slot = slots.take()
+        try:
+            appended = self._outbox.enter(plan.entry, Way(slot), redis=call)
+        except OutboxError as error:
+            if is_unknown(error):
+                return self._spool(plan, plan.entry, error, slot)
             slots.give_back(slot)
+            return self._spool(plan, plan.entry, error)
+        slots.give_back(slot)
         return plan.kept(appended, confirmed=call.confirmed)
 
     def _spool(

@@ -26,9 +26,33 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
 from insend_relay.producers.address import Late
-from insend_relay.producers.call import Call, current_call
 from insend_relay.producers.deadline import TimedAddress, TimedConnection
 from insend_relay.producers.pool import Pool
+
+
+class Call:
+    """One call of the application, which runs its commands for an Outbox.
+
+    The state of a call is here and nowhere else, so a call that is made in the middle of another changes nothing of it.
+
+    Args:
+        link: Has the connections.
+        deadline: When it must end; monotonic seconds.
+
+    Attributes:
+        confirmed: Whether what it wrote is as safe as the settings want it.
+    """
+
+    __slots__ = ("_link", "confirmed", "deadline")
+
+    def __init__(self, link: Link, deadline: float) -> None:
+        self._link = link
+        self.deadline = deadline
+        self.confirmed = True
+
+    def execute_command(self, *args: Any) -> Any:
+        """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
+        return self._link.run(args, self)
 
 
 class Link:
@@ -48,12 +72,15 @@ class Link:
         self._pools = PerProcess(lambda _: Pool(self.address, self._timeout), leave=Pool.leave)
 
     def call(self) -> Call:
-        """A call, for ``with``: the commands inside share one deadline."""
-        return Call(self._timeout)
+        """Begin a call: its commands share one deadline."""
+        return Call(self, time.monotonic() + self._timeout)
 
     def execute_command(self, *args: Any) -> Any:
-        """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
-        call = current_call()
+        """Run one command, in a call of its own; see ``Call.execute_command``."""
+        return self.call().execute_command(*args)
+
+    def run(self, args: tuple[Any, ...], call: Call) -> Any:
+        """Run one command of a call; see ``Call.execute_command``."""
         pool = self._pool()
         connection = pool.take(call.deadline)
         try:

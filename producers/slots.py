@@ -8,9 +8,10 @@ can then be asked, whenever that is, whether the event came in, and be told to r
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 
-from insend_relay.outbox.process import PerProcess, same_process
+from insend_relay.outbox.process import PerProcess
 
 
 class Slots:
@@ -35,4 +36,4 @@ class Slots:
 
 def slots_of_processes() -> PerProcess[Slots]:
     """The slots of one InSend: a forked child has slots of its own."""
-    return PerProcess(lambda _: Slots(), scope=same_process)
+    return PerProcess(lambda _: Slots(), scope=os.getpid)

@@ -22,8 +22,7 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, NotAccepted, Receipt
-from insend_relay.producers.call import Call
-from insend_relay.producers.link import Link
+from insend_relay.producers.link import Call, Link
 from insend_relay.producers.pool import MAX_CONNECTIONS, Pool
 
 Kept = Callable[[str], list[Record]]
@@ -46,8 +45,7 @@ def pool_of(insend: InSend) -> Pool:
 
 def connected(insend: InSend) -> None:
     """Wait until there is a connection, so that a call's time goes into its command."""
-    with insend._link.call():
-        assert insend._link.execute_command("PING") == b"PONG"
+    assert insend._link.execute_command("PING") == b"PONG"
 
 
 def refused_call(insend: InSend) -> tuple[NotAccepted, float]:
@@ -170,8 +168,7 @@ def test_after_a_late_answer_another_connection_that_answers_ends_all_doubt(
         pool.take(time.monotonic() + 60)
     pool.give_back(held)
     assert (pool._away, pool._doubted) == (None, False)
-    with link.call():
-        assert link.execute_command("PING") == b"PONG"
+    assert link.execute_command("PING") == b"PONG"
     link.close()
 
 
@@ -218,11 +215,10 @@ def test_when_all_connections_are_busy_a_call_waits_for_one_of_them(redis_url: s
     pool = link._pools.get()
     try:
         busy = [pool.take(time.monotonic() + 60) for _ in range(MAX_CONNECTIONS)]
-        with link.call(), pytest.raises(OutboxUnreachable, match="busy"):
+        with pytest.raises(OutboxUnreachable, match="busy"):
             link.execute_command("PING")
         pool.give_back(busy.pop())
-        with Call(60):
-            assert link.execute_command("PING") == b"PONG"
+        assert Call(link, time.monotonic() + 60).execute_command("PING") == b"PONG"
         for connection in busy:
             pool.give_back(connection)
     finally:
@@ -312,10 +308,10 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
 def test_a_call_has_one_deadline_for_all_its_commands(redis_url: str) -> None:
     link = Link(redis_url, timeout_seconds=30)
     try:
-        with link.call() as call:
-            assert link.execute_command("PING") == b"PONG"
-            call.deadline = 0.0
-            with pytest.raises(OutboxUnreachable, match="Redis took no command"):
-                link.execute_command("PING")
+        call = link.call()
+        assert call.execute_command("PING") == b"PONG"
+        call.deadline = 0.0
+        with pytest.raises(OutboxUnreachable, match="Redis took no command"):
+            call.execute_command("PING")
     finally:
         link.close()

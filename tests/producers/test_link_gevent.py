@@ -119,21 +119,6 @@ print(connection._look.fileno(), old._connector._place, dict(old._open))
 """,
         "-1 {} {}",
     ),
-    "a greenlet's deadline is its own": (
-        """
-patch()
-from gevent import sleep
-from insend_relay.producers.call import Call, current_call
-
-def call(seconds):
-    with Call(seconds) as call:
-        sleep(0.01)
-        return current_call() is call
-
-print(at_once(20, lambda: call(3600)))
-""",
-        "{True}",
-    ),
     "a signal handler that runs in gevent's hub is refused at once": (
         """
 patch()
