@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -130,6 +131,8 @@ class Pool:
         return error
 
     def _call_connector(self) -> None:
+        if _is_half_patched():
+            raise OutboxUnreachable("gevent has patched the sockets but not the threads: patch both, or neither")
         if self._connector.is_current():
             raise OutboxUnreachable(
                 "no connection to Redis is ready, and this call interrupts the thread that connects"
@@ -212,6 +215,12 @@ class Pool:
         for opened in list(self._open.values()):
             if (connection := opened()) is not None:
                 connection.abandon()
+
+
+def _is_half_patched() -> bool:
+    """Whether a connection that one thread opens cannot be used by another: gevent's ``patch_all(thread=False)``."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("socket") and not monkey.is_module_patched("threading")
 
 
 def _wait(waiter: threading.Lock, seconds: float) -> None:
