@@ -128,8 +128,10 @@ try:
 except NotAccepted as error:
     print(error)
 """,
-        "gevent has patched the sockets but not the threads: patch both, or neither; "
-        "the event was not kept: call again later, or drop it",
+        (
+            "gevent has patched the sockets but not the threads: patch both, or neither; "
+            "the event was not kept: call again later, or drop it"
+        ),
     ),
     "a signal handler that runs in gevent's hub is refused at once": (
         """
