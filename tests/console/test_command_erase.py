@@ -112,6 +112,30 @@ def test_the_spool_of_this_machine_is_erased_too(
     assert outbox.read("EXISTS", tombstone(outbox, "/v/alice"))
 
 
+def test_rows_that_cannot_be_read_are_counted_apart(insend: CommandLine, namespace: str, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", namespace=namespace, most_bytes=10**8)
+    spool.keep([(Entry(ALICE, new_id(), event()), "")], deadline=time.monotonic() + 60)
+    spool.put_aside(1, deadline=time.monotonic() + 60)
+    spool.close()
+    shown = insend("erase", "alice", "--yes", INSEND_SPOOL=str(tmp_path / "spool.db")).stdout
+    assert "1 row of the spool cannot be read and mentions the uid" in shown
+    assert "1 unreadable row deleted from the spool." in shown
+    assert all(b"alice" not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_spool_that_another_process_moves_on_is_a_finding(
+    insend: CommandLine, namespace: str, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool.db", namespace=namespace, most_bytes=10**8)
+    spool.keep([(Entry(ALICE, new_id(), event()), "")], deadline=time.monotonic() + 60)
+    with spool.flushing() as mine:
+        assert mine
+        result = insend("erase", "alice", "--yes", "--wait", "0", INSEND_SPOOL=str(tmp_path / "spool.db"))
+    spool.close()
+    assert result.exit_code == 1
+    assert "is moving the spool on right now, so that its rows were left: run it again for alice." in result.stdout
+
+
 def test_a_spool_that_was_never_used_is_not_made(insend: CommandLine, tmp_path: Path) -> None:
     assert insend("erase", "alice", "--yes", INSEND_SPOOL=str(tmp_path / "spool.db")).exit_code == 0
     assert list(tmp_path.iterdir()) == []
