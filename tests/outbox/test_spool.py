@@ -17,7 +17,7 @@ import pytest
 from lanes import ALICE, BOB, GUEST
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.outbox import record
+from insend_relay.outbox import record, spool_handles
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.keys import Lane
@@ -159,10 +159,12 @@ def test_a_child_that_was_forked_with_the_file_open_loses_nothing_when_others_cl
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:  # pragma: no cover - coverage does not follow
-        keep(spool, event(payload=b"2"))
-        os.write(theirs, b"x")
-        signal.pause()
-        os._exit(0)
+        try:
+            keep(spool, event(payload=b"2"))
+            os.write(theirs, b"x")
+            signal.pause()
+        finally:
+            os._exit(1)
     try:
         os.read(ours, 1)
         assert elsewhere("print(spool.look().events); spool.close()") == "2"
@@ -175,7 +177,8 @@ def test_a_child_that_was_forked_with_the_file_open_loses_nothing_when_others_cl
     assert elsewhere("print([row.entry.payload.decode() for row in spool.first(9)])") == "['1', '2', '3']"
 
 
-def test_a_fork_in_the_middle_of_writes_leaves_both_sides_able(spool: Spool) -> None:
+def test_a_fork_in_the_middle_of_writes_leaves_both_sides_able(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_handles, "FORK_SECONDS", PATIENCE_SECONDS)  # a slow disk must not decide
     stop = threading.Event()
 
     def write() -> None:
@@ -190,8 +193,10 @@ def test_a_fork_in_the_middle_of_writes_leaves_both_sides_able(spool: Spool) -> 
             child = os.fork()
             if not child:  # pragma: no cover - coverage does not follow
                 signal.alarm(int(PATIENCE_SECONDS))
-                keep(spool, event(BOB))
-                os._exit(0 if spool.holds([str(BOB)]) else 1)
+                try:
+                    keep(spool, event(BOB))
+                finally:
+                    os._exit(0 if spool.holds([str(BOB)]) else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     finally:
         stop.set()
