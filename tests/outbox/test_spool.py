@@ -165,14 +165,14 @@ def test_a_child_that_was_forked_with_the_file_open_loses_nothing_when_others_cl
             signal.pause()
         finally:
             os._exit(1)
+    os.close(theirs)
     try:
-        os.read(ours, 1)
+        assert os.read(ours, 1) == b"x"
         assert elsewhere("print(spool.look().events); spool.close()") == "2"
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(ours)
-        os.close(theirs)
     keep(spool, event(payload=b"3"))
     assert elsewhere("print([row.entry.payload.decode() for row in spool.first(9)])") == "['1', '2', '3']"
 
