@@ -25,9 +25,11 @@ class AsyncOutbox:
         self._redis = redis
         self._scripts = AsyncScripts(redis, self.keys)
 
-    async def enter(self, entry: Entry | InvalidEntry, way: Way = DIRECT) -> Appended:
+    async def enter(
+        self, entry: Entry | InvalidEntry, way: Way = DIRECT, *, redis: AsyncExecutor | None = None
+    ) -> Appended:
         """Take in what a producer made; see ``Outbox.enter``."""
-        return entry.read(await self._scripts.send(entry.call(self._scripts, way)))
+        return entry.read(await self._scripts.send(entry.call(self._scripts, way), redis))
 
     async def count(self, what: Literal["no_visitor", "opted_out"]) -> None:
         """Count a call that left no event behind."""

@@ -147,11 +147,12 @@ class AsyncScripts(Calls):
         super().__init__(keys)
         self._redis = redis
 
-    async def send(self, call: Call) -> list[Any]:
-        """Run a script whose arguments are in order; raises OutboxError."""
+    async def send(self, call: Call, redis: AsyncExecutor | None = None) -> list[Any]:
+        """Run a script whose arguments are in order, by ``redis`` if it is given; raises OutboxError."""
+        redis = redis or self._redis
         with errors_mapped():
             try:
-                reply: list[Any] = await self._redis.execute_command(*call.by_hash)
+                reply: list[Any] = await redis.execute_command(*call.by_hash)
             except NoScriptError:
-                reply = await self._redis.execute_command(*call.whole)
+                reply = await redis.execute_command(*call.whole)
         return reply

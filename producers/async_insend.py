@@ -61,23 +61,23 @@ class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
             and await asyncio.to_thread(self._spooling.must_take, plan.entry)
         ):
             return await self._spool(plan, plan.entry)
-        self._link.start_call()
         if plan.entry is None:
             if plan.counted:
                 with suppress(OutboxError):  # nothing is lost but a count
                     await self._outbox.count(plan.counted)
             return plan.not_kept()
+        call = self._link.call()
         slots = self._slots.get()
         slot = slots.take()
         try:
-            appended = await self._outbox.enter(plan.entry, Way(slot))
+            appended = await self._outbox.enter(plan.entry, Way(slot), redis=call)
         except OutboxError as error:
             if is_unknown(error):
                 return await self._spool(plan, plan.entry, error, slot)
             slots.give_back(slot)
             return await self._spool(plan, plan.entry, error)
         slots.give_back(slot)
-        return plan.kept(appended, confirmed=self._link.confirmed)
+        return plan.kept(appended, confirmed=call.confirmed)
 
     async def _spool(
         self, plan: Plan, entry: Entry | InvalidEntry, refusal: OutboxError | None = None, slot: str = ""

@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator
-from contextvars import Context, ContextVar
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -34,8 +34,32 @@ from insend_relay.producers.async_wire import AsyncAddress, Until, Wire
 from insend_relay.producers.pool import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 
 _log = logging.getLogger("insend_relay.producers")
-_deadline: ContextVar[float] = ContextVar("insend_deadline", default=0.0)  # of the call; monotonic seconds
-_confirmed: ContextVar[bool] = ContextVar("insend_confirmed", default=True)  # what the call wrote
+
+
+class AsyncCall:
+    """One call of the application, which runs its commands for an AsyncOutbox.
+
+    Not a ContextVar: to set one allocates, in Python 3.11 an allocation may run ``__del__``, and one that sets another
+    frees what the first is still reading. Then the process crashes.
+
+    Args:
+        link: Has the connections.
+        deadline: When it must end; monotonic seconds.
+
+    Attributes:
+        confirmed: Whether what it wrote is as safe as the settings want it.
+    """
+
+    __slots__ = ("_link", "confirmed", "deadline")
+
+    def __init__(self, link: AsyncLink, deadline: float) -> None:
+        self._link = link
+        self.deadline = deadline
+        self.confirmed = True
+
+    async def execute_command(self, *args: Any) -> Any:
+        """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
+        return await self._link.run(args, self)
 
 
 class AsyncLink:
@@ -57,28 +81,25 @@ class AsyncLink:
         self._timeout = timeout_seconds
         self._processes: PerProcess[_Loops] = PerProcess(lambda _: _Loops(), leave=_Loops.leave, scope=os.getpid)
 
-    def start_call(self) -> None:
-        """Begin a call: the commands that this task runs from now on share one deadline."""
-        _deadline.set(time.monotonic() + self._timeout)
-        _confirmed.set(True)
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether what this task's call wrote is as safe as the settings want it."""
-        return _confirmed.get()
+    def call(self) -> AsyncCall:
+        """Begin a call: its commands share one deadline."""
+        return AsyncCall(self, time.monotonic() + self._timeout)
 
     async def execute_command(self, *args: Any) -> Any:
-        """Run one command; raises OutboxUnreachable, or redis-py's exception for an error that Redis answered."""
+        """Run one command, in a call of its own; see ``AsyncCall.execute_command``."""
+        return await self.call().execute_command(*args)
+
+    async def run(self, args: tuple[Any, ...], call: AsyncCall) -> Any:
+        """Run one command of a call; see ``AsyncCall.execute_command``."""
         here = self._loops.get(asyncio.get_running_loop()) or await self._begin()
-        reply, confirmed = await here.execute_command(args, _deadline.get())
-        _confirmed.set(confirmed)
+        reply, call.confirmed = await here.execute_command(args, call.deadline)
         return reply
 
     async def connect(self) -> None:
         """Have a connection ready for this loop's first call; OutboxUnreachable when there is none in time."""
-        self.start_call()
+        deadline = time.monotonic() + self._timeout
         here = self._loops.get(asyncio.get_running_loop()) or await self._begin()
-        await here.connect(_deadline.get())
+        await here.connect(deadline)
 
     async def close(self) -> None:
         """End this loop's background task and connection; later calls connect anew."""

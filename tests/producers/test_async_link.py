@@ -25,7 +25,7 @@ from insend_relay.outbox.record import Record
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import AsyncInSend, NotAccepted
-from insend_relay.producers.async_link import AsyncLink, _deadline, _LoopLink
+from insend_relay.producers.async_link import AsyncLink, _LoopLink
 from insend_relay.producers.async_wire import Wire
 
 Kept = Callable[[str], list[Record]]
@@ -61,7 +61,6 @@ def wire_of(insend: AsyncInSend) -> Wire:
 
 async def connected(insend: AsyncInSend, then_seconds: float) -> None:
     """See to it that there is a connection; later calls have ``then_seconds``."""
-    insend._link.start_call()
     assert await insend._link.execute_command("PING") == b"PONG"
     insend._link._timeout = then_seconds
 
@@ -355,12 +354,12 @@ def test_a_connection_with_an_answer_that_nobody_asked_for_is_not_used_again() -
 def test_a_call_has_one_deadline_for_all_its_commands(redis_url: str) -> None:
     async def main() -> None:
         link = AsyncLink(redis_url, timeout_seconds=30)
-        link.start_call()
-        assert await link.execute_command("PING") == b"PONG"
+        call = link.call()
+        assert await call.execute_command("PING") == b"PONG"
         wire = link._loops[asyncio.get_running_loop()]._wire
-        _deadline.set(time.monotonic())
+        call.deadline = time.monotonic()
         with pytest.raises(OutboxUnreachable, match="Redis took no command") as raised:
-            await link.execute_command("PING")
+            await call.execute_command("PING")
         assert not raised.value.unknown
         assert link._loops[asyncio.get_running_loop()]._wire is wire
         await link.close()
@@ -373,9 +372,9 @@ def test_calls_at_the_same_time_have_deadlines_of_their_own(redis_url: str) -> N
         link = AsyncLink(redis_url, timeout_seconds=30)
 
         async def call() -> float:
-            link.start_call()
-            await link.execute_command("PING")
-            return _deadline.get()
+            begun = link.call()
+            await begun.execute_command("PING")
+            return begun.deadline
 
         first = asyncio.create_task(call())
         await eventually(lambda: link._loops)
