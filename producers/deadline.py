@@ -29,6 +29,7 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.process import abandon
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 from insend_relay.producers.keepalive import keep_alive
+from insend_relay.producers.packing import as_texts
 
 
 class _TimedSocket:
@@ -169,7 +170,7 @@ class TimedConnection:
         return reply, said
 
     def _send(self, *commands: tuple[Any, ...]) -> None:
-        packed = self._connection.pack_commands(commands)
+        packed = self._connection.pack_commands([as_texts(command) for command in commands])
         try:
             self._connection.send_packed_command(packed, check_health=False)
         except (RedisConnectionError, RedisTimeoutError) as error:

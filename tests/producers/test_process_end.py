@@ -100,6 +100,20 @@ def test_a_call_that_a_signal_handler_ends_by_an_exception_costs_no_connection(i
     assert len(pool._open) == len(pool._idle)
 
 
+class Interrupting(int):
+    """A number during whose packing a signal handler raises."""
+
+    def __str__(self) -> str:
+        raise Interrupted
+
+
+def test_a_signal_handler_that_raises_while_a_command_is_packed_does_not_crash_the_process(insend: InSend) -> None:
+    insend.connect()
+    with pytest.raises(Interrupted):
+        insend._link.execute_command("ECHO", Interrupting())
+    assert insend.link(visitor_uid=1).where == "redis"
+
+
 def test_a_connection_that_was_lost_between_two_steps_is_counted_no_more(insend: InSend) -> None:
     insend.connect()
     pool = insend._link._pools.get()
