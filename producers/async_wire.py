@@ -26,7 +26,7 @@ from insend_relay.outbox.process import abandon
 from insend_relay.outbox.scripts import load
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 from insend_relay.producers.keepalive import keep_alive
-from insend_relay.producers.packing import as_texts
+from insend_relay.producers.packing import packed
 
 
 class _Watched:
@@ -121,11 +121,11 @@ class Wire:
 
     async def run(self, command: tuple[Any, ...], deadline: float) -> Any:
         """Run one command, once; errors as ``TimedConnection.run`` has them."""
-        packed = self._connection.pack_command(*as_texts(command))  # first: were it to fail, no answer would come
+        data = packed(command)  # first: were it to fail, no answer would come
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
         self.used = True
-        self._writer.writelines(packed)
+        self._writer.write(data)
         try:
             async with Until(deadline):
                 return await answer

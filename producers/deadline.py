@@ -18,9 +18,6 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 from redis.retry import Retry
@@ -29,7 +26,7 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.process import abandon
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 from insend_relay.producers.keepalive import keep_alive
-from insend_relay.producers.packing import as_texts
+from insend_relay.producers.packing import packed
 
 
 class _TimedSocket:
@@ -170,10 +167,10 @@ class TimedConnection:
         return reply, said
 
     def _send(self, *commands: tuple[Any, ...]) -> None:
-        packed = self._connection.pack_commands([as_texts(command) for command in commands])
+        data = b"".join([packed(command) for command in commands])
         try:
-            self._connection.send_packed_command(packed, check_health=False)
-        except (RedisConnectionError, RedisTimeoutError) as error:
+            self._socket.sendall(data)
+        except OSError as error:
             raise OutboxUnreachable(f"Redis took no command: {error}") from error
 
     def _read(self) -> Any:

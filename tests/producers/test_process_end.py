@@ -100,21 +100,6 @@ def test_a_call_that_a_signal_handler_ends_by_an_exception_costs_no_connection(i
     assert len(pool._open) == len(pool._idle)
 
 
-def test_a_command_has_no_numbers_when_it_is_packed(insend: InSend, monkeypatch: pytest.MonkeyPatch) -> None:
-    insend.connect()
-    (connection,) = insend._link._pools.get()._idle
-    pack, packed = connection._connection.pack_commands, []
-
-    def packing(commands: list[list[Any]]) -> Any:
-        packed.extend(commands)
-        return pack(commands)
-
-    monkeypatch.setattr(connection._connection, "pack_commands", packing)
-    assert insend.link(visitor_uid=1).where == "redis"
-    # hiredis makes texts of numbers itself, and crashes when a signal handler raises in the middle of that.
-    assert {type(word) for command in packed for word in command} == {str, bytes}
-
-
 def test_a_connection_that_was_lost_between_two_steps_is_counted_no_more(insend: InSend) -> None:
     insend.connect()
     pool = insend._link._pools.get()
