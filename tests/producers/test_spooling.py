@@ -211,8 +211,7 @@ def test_a_spool_that_cannot_be_used_does_not_matter_while_redis_takes_events(
 
 
 def test_a_disk_that_others_keep_busy_holds_no_call_up(make: Make, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in ("insend", "async_insend"):  # the thread that writes may be slow to give up
-        monkeypatch.setattr(f"insend_relay.producers.{kind}.FSYNC_SECONDS", 60.0)
+    monkeypatch.setattr("insend_relay.producers.spooling.FSYNC_SECONDS", 60.0)  # the writer may be slow to give up
     assert make("redis://127.0.0.1:1/0").link(visitor_uid=42).where == "spool"
     hasty = make("redis://127.0.0.1:1/0", enqueue_timeout_ms=250)
     with sqlite3.connect(path) as other:
