@@ -10,6 +10,7 @@
     │   ├── OutboxRefused       Redis refused the command: wrong password, no permission, wrong type of key
     │   └── NewerLayout         the keys in this Redis were written by a newer release
     ├── SpoolError          the spool's file or its disk will not do
+    │   └── SpoolBusy           other threads or processes use it, and it was not free in time
     ├── Overtaken           the outage guard has paused the app since the decision
     ├── Busy                a worker is sending the event right now
     ├── Changed             a dead letter is not what it was when it was read
@@ -104,6 +105,10 @@ class NewerLayout(OutboxError):
 
 class SpoolError(RelayError):
     """The spool could not be opened, read or written."""
+
+
+class SpoolBusy(SpoolError):
+    """Other threads or processes use the spool, and it was not free in time. Its events are in order."""
 
 
 class NotFound(RelayError, LookupError):

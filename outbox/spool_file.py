@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.errors import SpoolBusy, SpoolError
 from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.spool_handles import Handle, Handles
 
@@ -181,10 +181,11 @@ class SpoolFile:
         try:
             self._connect(handle, deadline)
         except (sqlite3.Error, OSError, SpoolError) as error:
-            self._why = str(error) if isinstance(error, SpoolError) else f"the spool cannot be opened: {error}"
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+            refusal = error if isinstance(error, SpoolError) else _mapped(error, "cannot be opened")
+            if not isinstance(refusal, SpoolBusy):
+                self._why = str(refusal)
                 self._closed_until = time.monotonic() + AGAIN_SECONDS
-            raise SpoolError(self._why) from error
+            raise refusal from error.__cause__ if refusal is error else error
 
     def _connect(self, handle: Handle, deadline: float) -> None:
         self._look()
@@ -276,7 +277,12 @@ def errors_mapped(what: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, ValueError) as error:
-        raise SpoolError(f"the spool {what}: {error}") from error
+        raise _mapped(error, what) from error
+
+
+def _mapped(error: Exception, what: str) -> SpoolError:
+    is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return (SpoolBusy if is_busy else SpoolError)(f"the spool {what}: {error}")
 
 
 def _patiently(connection: sqlite3.Connection, statement: str, deadline: float, *values: object) -> sqlite3.Cursor:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from insend_relay.outbox import uwsgi
-from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.errors import SpoolBusy, SpoolError
 
 MAX_OPEN = 8  # a spool that is not empty is read by each call, for some 20 us
 WAIT_SECONDS = 0.0005  # between two looks whether a connection, or the fork, has come to its end
@@ -141,7 +141,7 @@ class Handles:
     def before_fork(self) -> None:
         """Close everything. A use that does not end in time stays, and the child refuses the file."""
         self._forks.add(threading.get_ident())
-        with contextlib.suppress(SpoolError):
+        with contextlib.suppress(SpoolBusy):
             give_up = time.monotonic() + FORK_SECONDS
             while self._uses:
                 _wait(give_up)
@@ -158,7 +158,7 @@ class Handles:
 
 def _wait(deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise SpoolError(BUSY)
+        raise SpoolBusy(BUSY)
     time.sleep(WAIT_SECONDS)
 
 

@@ -15,7 +15,7 @@ from collections import deque
 
 from insend_relay.outbox.background import Background
 from insend_relay.outbox.entry import Entry, InvalidEntry
-from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.errors import SpoolBusy, SpoolError
 from insend_relay.outbox.flush import Flusher
 from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.settings import Settings
@@ -68,12 +68,17 @@ class Spooling:
             return False
 
     def must_take(self, entry: Entry | InvalidEntry) -> bool:
-        """Whether an earlier event of the visitor lies in the spool, so that this one has to follow."""
+        """Whether an earlier event of the visitor lies in the spool, so that this one has to follow.
+
+        True also when the spool is too busy to tell: into Redis, the event might overtake an earlier one.
+        """
         if self.spool is None:
             return False
         self._flusher.wake()  # what an earlier process has left there, too
         try:
             return self.spool.holds(entry.lanes)
+        except SpoolBusy:
+            return True
         except SpoolError as error:
             self._complain(error)
             return False

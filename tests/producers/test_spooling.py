@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,14 @@ from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode, new_id
+from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Spool
+from insend_relay.outbox.spool_handles import MAX_OPEN
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import AsyncInSend, InSend, NotAccepted, Receipt
 from insend_relay.producers.slots import Slots, slots_of_processes
 from insend_relay.producers.spool_write import SpoolWrite
+from insend_relay.producers.spooling import Spooling
 
 APP = "test-app-key"
 Call = Callable[..., Receipt]
@@ -208,6 +213,18 @@ def test_a_spool_that_cannot_be_used_does_not_matter_while_redis_takes_events(
     shop = make(redis_url, spool=str(tmp_path / "file" / "spool.db"))
     assert {shop.link(visitor_uid=42).where for _ in range(3)} == {"redis"}
     assert caplog.text.count("the spool cannot be opened") == 1
+
+
+def test_while_the_spool_is_too_busy_to_tell_an_event_may_not_overtake_an_earlier_one(path: Path, spool: Spool) -> None:
+    spool.keep([(Entry(Lane(APP, "v", "42"), new_id(), b"{}"), "")], deadline=time.monotonic() + PATIENCE_SECONDS)
+    other = Entry(Lane(APP, "v", "43"), new_id(), b"{}")
+    spooling = Spooling(Settings(redis_url="redis://127.0.0.1:1/0", namespace=spool.namespace, spool=str(path)))
+    with ExitStack() as busy:
+        for _ in range(MAX_OPEN):  # all connections of this process
+            busy.enter_context(spool._file._connected(math.inf))
+        assert spooling.must_take(other)
+    assert not spooling.must_take(other)
+    spooling.close()
 
 
 def test_a_disk_that_others_keep_busy_holds_no_call_up(make: Make, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
