@@ -19,6 +19,7 @@ import mmap
 import os
 import sqlite3
 import struct
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from typing import Any
 
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
 from insend_relay.outbox.process import PerProcess
-from insend_relay.outbox.spool_handles import Handle, Handles
+from insend_relay.outbox.spool_handles import BUSY, Handle, Handles
 
 try:
     import fcntl
@@ -83,6 +84,7 @@ class SpoolFile:
         self._inode = 0  # of the file that was opened last
         self._closed_until = 0.0
         self._why = ""
+        self._writing: PerProcess[threading.Lock] = PerProcess(lambda _: threading.Lock())
         self.handles = PerProcess(Handles, leave=Handles.leave, scope=os.getpid)
 
     # The flag
@@ -127,8 +129,8 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def transaction(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """Write; the machine's threads and processes do it one at a time."""
-        with errors_mapped("cannot be written"), self._connected(deadline) as connection:
+        """Write; the machine's threads and processes do it one at a time. For background threads."""
+        with self._turn(deadline), errors_mapped("cannot be written"), self._connected(deadline) as connection:
             _patiently(connection, "BEGIN IMMEDIATE", deadline)
             try:
                 yield connection
@@ -150,6 +152,17 @@ class SpoolFile:
                 if time.monotonic() > deadline:
                     raise SpoolError("the spool was busy too long")
                 time.sleep(BUSY_SECONDS)
+
+    @contextlib.contextmanager
+    def _turn(self, deadline: float) -> Iterator[None]:
+        """Wait for this process's other writer: by SQLite's lock, looked at every 0.5 ms, the flush would starve."""
+        writing = self._writing.get()
+        if not writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise SpoolError(BUSY)
+        try:
+            yield
+        finally:
+            writing.release()
 
     def close(self) -> None:
         """Close what is not in use; the next use opens it again."""
