@@ -158,7 +158,7 @@ class SpoolFile:
         """Wait for this process's other writer: by SQLite's lock, looked at every 0.5 ms, the flush would starve."""
         writing = self._writing.get()
         if not writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise SpoolError(BUSY)
+            raise SpoolBusy(BUSY)
         try:
             yield
         finally:
