@@ -150,7 +150,7 @@ class SpoolFile:
             _patiently(connection, "VACUUM", deadline)
             while _patiently(connection, "PRAGMA wal_checkpoint(TRUNCATE)", deadline).fetchone()[0]:
                 if time.monotonic() > deadline:
-                    raise SpoolError("the spool was busy too long")
+                    raise SpoolBusy(BUSY)
                 time.sleep(BUSY_SECONDS)
 
     @contextlib.contextmanager
