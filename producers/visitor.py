@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from insend_relay.outbox.masked import masked
 from insend_relay.producers.not_given import NOT_GIVEN, NotGiven
+from insend_relay.producers.plain_values import plain_scalar
 
 
 @masked()
@@ -92,4 +93,7 @@ class VisitorScope(NamedTuple):
 
 
 def _is_empty(uid: object) -> bool:
-    return uid is None or uid is NOT_GIVEN or (isinstance(uid, str) and not uid.strip())
+    if uid is NOT_GIVEN:
+        return True
+    uid = plain_scalar(uid)  # a proxy may stand for None, and a lazy text for ""
+    return uid is None or (isinstance(uid, str) and not uid.strip())

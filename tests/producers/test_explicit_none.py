@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from django.utils.functional import SimpleLazyObject, lazy
+from werkzeug.local import LocalProxy
 
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.settings import Settings
@@ -129,6 +131,16 @@ def test_what_the_browser_is_known_by_stays_as_it_is(insend: InSend) -> None:
         assert ship(insend, visitor_uid=None) == "no_visitor"
         assert later.known.new_value is None
         assert later.uids("test-app-key", "staff") == ("staff", "")
+
+
+@pytest.mark.parametrize("empty", [LocalProxy(lambda: None), SimpleLazyObject(lambda: ""), lazy(str, str)(" ")])
+def test_a_proxy_that_stands_for_no_uid_names_no_one(
+    insend: InSend, outbox: Outbox, caplog: pytest.LogCaptureFixture, empty: Any
+) -> None:
+    with serving(staff(cookies={"convead_track_disable": "1"})):
+        assert ship(insend, visitor_uid=empty) == "no_visitor"
+    assert ledger(outbox) == {"no_visitor": 1}
+    assert caplog.messages[0].startswith(f"{__file__}:")
 
 
 @pytest.mark.parametrize("empty", EMPTY)
