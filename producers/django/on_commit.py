@@ -12,6 +12,7 @@ from django.db import transaction
 from insend_relay.outbox.errors import InvalidEvent, NotAccepted, SettingsError
 from insend_relay.producers.calls import Asked, Calls, Said
 from insend_relay.producers.django.request import in_debug
+from insend_relay.producers.django.savepoint import own_savepoint
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.validation import is_event_type
@@ -82,7 +83,8 @@ class OnCommit(Calls[None]):
             _log.error("an event (%s) of a transaction is not sent: %s", event_type, error, exc_info=traceback)
 
     def _keep_later(self, asked: Asked) -> None:
-        event = self._insend().prepare(asked)
+        with own_savepoint():  # the event may be given as a query, and a query may fail
+            event = self._insend().prepare(asked)
 
         def keep() -> None:
             try:

@@ -1,4 +1,7 @@
-"""A failing query of the project's ``VISITOR_UID`` must not undo the transaction of the view that sends an event."""
+"""A failing query of an event must not undo the transaction of the view that sends it.
+
+The project's ``VISITOR_UID`` may ask a database, and an event of ``on_commit`` may be given as a query.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from django.db import connections, transaction
 def own_savepoint() -> Iterator[None]:
     """Queries inside run in a savepoint of their own where there is a transaction; without a query there is none.
 
-    When the block raises, the savepoint is rolled back and the transaction can go on: PostgreSQL refuses every command
-    after a failed query, and Django does so after a failed ``save``.
+    When a query fails or the block raises, the savepoint is rolled back and the transaction can go on: PostgreSQL
+    refuses every command after a failed query, and Django does so after a failed ``save``.
     """
     with ExitStack() as stack:
         for connection in connections.all(initialized_only=True):
             if connection.in_atomic_block:
-                stack.enter_context(connection.execute_wrapper(_at_first_query(stack, connection.alias)))
+                stack.enter_context(connection.execute_wrapper(_in_savepoint(stack, connection.alias)))
         yield
 
 
-def _at_first_query(stack: ExitStack, alias: str) -> Callable[..., Any]:
-    """A wrapper of queries that begins a savepoint before the first one."""
+def _in_savepoint(stack: ExitStack, alias: str) -> Callable[..., Any]:
+    """A wrapper of queries: it begins a savepoint before the first one, which a failed one marks for rollback."""
     is_begun = False
 
     def execute(query: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:  # noqa: FBT001 - Django's signature
@@ -32,6 +35,10 @@ def _at_first_query(stack: ExitStack, alias: str) -> Callable[..., Any]:
         if not is_begun:
             is_begun = True  # the savepoint is made by a query too
             stack.enter_context(transaction.atomic(using=alias))
-        return query(sql, params, many, context)
+        try:
+            return query(sql, params, many, context)
+        except Exception:
+            transaction.set_rollback(True, using=alias)  # the block may go on without what it asked for
+            raise
 
     return execute

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any
 
+import django_site
 import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
@@ -15,7 +16,6 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext, setup_test_environment, teardown_test_environment
 from django.urls import path
 from django.utils.connection import ConnectionDoesNotExist
-from django_site import MIDDLEWARE
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.record import Record
@@ -239,7 +239,7 @@ urlpatterns = [path("buy", buy)]
 @pytest.fixture
 def browser() -> Iterator[Client]:
     """A guest's browser at the shop."""
-    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=MIDDLEWARE):
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=django_site.MIDDLEWARE):
         browser = Client(headers={"host": "shop.example.com"})
         browser.cookies["convead_guest_uid"] = "g"
         yield browser
@@ -256,16 +256,57 @@ def test_a_failing_visitor_uid_leaves_the_transaction_as_it_was(
     assert caplog.text.count("visitor_uid failed") == 2
 
 
-@pytest.mark.parametrize(("asks", "savepoints"), [(uid_without_query, 0), (uid_by_query, 2), (uid_by_two_queries, 2)])
+@pytest.mark.parametrize(("asks", "savepoints"), [(uid_without_query, 0), (uid_by_query, 3), (uid_by_two_queries, 3)])
 def test_only_a_visitor_uid_that_queries_costs_a_savepoint(
     browser: Client, account: dict[str, Any], kept: Kept, asks: Callable[..., int], savepoints: int
 ) -> None:
     with override_settings(INSEND={**account, "VISITOR_UID": asks}), CaptureQueriesContext(connection) as queries:
         browser.get("/buy")
-    assert [query["sql"].split()[0] for query in queries].count("SAVEPOINT") == savepoints
+    assert [query["sql"].split()[0] for query in queries].count(
+        "SAVEPOINT"
+    ) == savepoints  # one a call, and one of on_commit
     assert [query["sql"].split()[0] for query in queries].count("RELEASE") == savepoints
     assert stored() == [1, 2]
     assert len(kept("v/42")) == 2
+
+
+def items_of_failing_save() -> Iterator[Any]:
+    yield {"product_id": 1, "qnt": 1, "price": 5}
+    User.objects.create(pk=1)  # there is no such table
+
+
+def items_of_failing_cursor() -> Iterator[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO orders VALUES (99)")
+        cursor.execute("SELECT nothing FROM nowhere")
+    yield
+
+
+@pytest.mark.parametrize("items", [items_of_failing_save, items_of_failing_cursor])
+def test_items_whose_query_fails_leave_the_transaction_as_it_was(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture, items: Callable[[], Iterator[Any]]
+) -> None:
+    with transaction.atomic():
+        store_order(1)
+        insend.on_commit.purchase(order_id=1, revenue=5, items=items(), visitor_uid=42)
+        store_order(2)
+    assert stored() == [1, 2]
+    assert ledger(outbox) == {"accepted": 1, "dead": 1}
+    assert "OperationalError" in caplog.text
+
+
+def uid_that_does_without_its_query(request: HttpRequest) -> None:
+    with suppress(OperationalError):
+        uid_by_failing_cursor(request)
+
+
+def test_a_visitor_uid_that_survives_its_failed_query_leaves_the_transaction_as_it_was(
+    browser: Client, account: dict[str, Any], kept: Kept
+) -> None:
+    with override_settings(INSEND={**account, "VISITOR_UID": uid_that_does_without_its_query}):
+        assert browser.get("/buy").content == b"bought"
+    assert stored() == [1, 2]
+    assert len(kept("g/g")) == 2
 
 
 def test_outside_a_transaction_a_visitor_uid_is_asked_without_a_savepoint(
