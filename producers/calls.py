@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from insend_relay.outbox.masked import masked
 from insend_relay.producers.call_site import call_site
 from insend_relay.producers.events import Events, Id, R
 from insend_relay.producers.not_given import NOT_GIVEN, NotGiven
+from insend_relay.producers.plain_values import plain_scalar
 from insend_relay.producers.request import Request, current
 from insend_relay.producers.validation import Event
 from insend_relay.producers.visitor import VisitorScope
@@ -102,7 +104,7 @@ class Calls(Events[R]):
         referrer: str | NotGiven | None = NOT_GIVEN,
         host: str | NotGiven | None = NOT_GIVEN,
         attributes: Mapping[str, Any] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: str | uuid.UUID | None = None,
         strict: bool = True,
     ) -> R:
         """Take one event; when this returns a receipt, it is kept.
@@ -137,7 +139,7 @@ class Calls(Events[R]):
             scope = scope.within(outer)
         site = call_site() if scope.names_no_one else ""
         event = Event(type, properties, visitor_info, attributes, scope.visitor(), strict)
-        return self.take(Asked(event, scope, idempotency_key, current(), site=site))
+        return self.take(Asked(event, scope, plain_scalar(idempotency_key), current(), site=site))
 
     @without_frames
     def __call__(

@@ -44,7 +44,7 @@ class Common(TypedDict, total=False):
     referrer: str | NotGiven | None
     host: str | NotGiven | None
     attributes: Mapping[str, Any] | None
-    idempotency_key: str | None
+    idempotency_key: str | uuid.UUID | None
     strict: bool
 
 

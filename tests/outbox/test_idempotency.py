@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils.functional import lazy
 from lanes import ledger
+from werkzeug.local import LocalProxy
 
 from insend_relay.outbox.idempotency import content_digest, dedup_key
 from insend_relay.outbox.settings import Settings
@@ -47,6 +50,15 @@ def test_an_orders_purchase_and_its_status_change_are_two_events(producer: Produ
     update = insend.order_update(order_id=5001, state="paid", visitor_uid="42", idempotency_key="k")
     assert update.where == "redis"
     assert ledger(outbox, "accepted") == [2]
+
+
+@pytest.mark.parametrize("kind", [uuid.UUID, lambda text: LocalProxy(lambda: text), lazy(str, str)])
+def test_a_key_of_another_type_is_its_text(producer: Producer, outbox: Outbox, kind: Callable[[str], Any]) -> None:
+    text = "0192f0c1-7a3b-7c44-8d2e-0f5a6b7c8d9e"
+    insend = producer()
+    assert insend.purchase(**{**ORDER, "idempotency_key": kind(text)}).where == "redis"
+    assert insend.purchase(**{**ORDER, "idempotency_key": text}).where == "duplicate"
+    assert ledger(outbox, "accepted") == [1]
 
 
 def test_two_orders_under_one_key_are_both_kept(producer: Producer) -> None:
