@@ -33,7 +33,7 @@ from insend_relay.outbox.errors import (
     forget_frames,
 )
 from insend_relay.outbox.settings import Settings
-from insend_relay.producers import ERASE, AsyncInSend, InSend, Receipt
+from insend_relay.producers import ERASE, AsyncInSend, InSend, Receipt, django
 from insend_relay.producers.testing import SentEvent, recording
 from insend_relay.producers.validation import Event
 from insend_relay.producers.visitor import Visitor
@@ -157,6 +157,14 @@ def test_an_insend_survives_as_one_of_the_same_settings(kind: type[Any], way: st
     again = WAYS[way](insend)
     assert (type(again), again.settings) == (kind, insend.settings)
     assert again is not insend
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("one", [django.insend, django.ainsend])
+def test_djangos_insend_is_the_one_of_its_process(one: Any, way: str) -> None:
+    assert WAYS[way](one) is one
+    call = WAYS[way](one.purchase)  # as a job for a process pool or a queue
+    assert (call.__self__, call.__name__) == (one, "purchase")
 
 
 def refuse(insend: InSend) -> None:
