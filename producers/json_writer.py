@@ -155,8 +155,11 @@ def _fixed_point(value: Decimal) -> str:
 
 def moment(value: dt.date | dt.time) -> str:
     """A date, a time or both, in ISO form."""
-    written = value.isoformat()
-    if not _ISO.match(written):
+    try:
+        written = value.isoformat()
+    except Exception as error:  # noqa: BLE001 - the application's code: a subclass, or its tzinfo
+        raise refused(f"cannot be read: {type(error).__name__}") from None
+    if type(written) is not str or not _ISO.match(written):
         raise refused("must be a date or time that there is")
     return f'"{written}"'
 

@@ -9,7 +9,7 @@ from typing import Final
 class NotGiven(Enum):
     """The type of ``NOT_GIVEN``: an enum, so that pickle and copy keep its identity and mypy narrows by ``is``."""
 
-    NOT_GIVEN = "NOT_GIVEN"
+    NOT_GIVEN = None  # no text: as a property it is refused, and not sent as its value
 
     def __repr__(self) -> str:
         return "NOT_GIVEN"

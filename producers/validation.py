@@ -24,7 +24,7 @@ from insend_relay.producers.json_writer import (
 )
 from insend_relay.producers.oversize import DROPPABLE, MAX_ITEMS, Dropped, advice, has_too_many_items, without
 from insend_relay.producers.page import host_text, page_url
-from insend_relay.producers.plain_values import plain, plain_scalar
+from insend_relay.producers.plain_values import plain
 from insend_relay.producers.shape import Shape, nearest
 from insend_relay.producers.uids import guest_uid_text, visitor_uid_text
 from insend_relay.producers.visitor import Visitor
@@ -261,11 +261,11 @@ def _made_plain(event: Event) -> tuple[Event, tuple[str, ...]]:
     if isinstance(info, dict):
         info, blank = without_blanks(info)
     made = event._replace(
-        type=plain_scalar(event.type),
+        type=plain(event.type),
         properties=plain(event.properties),
         visitor_info=info,
         attributes=plain(event.attributes),
-        visitor=Visitor(*map(plain_scalar, event.visitor)),
+        visitor=Visitor._make(map(plain, event.visitor)),
     )
     return made, blank
 

@@ -28,7 +28,7 @@ from markupsafe import Markup
 from werkzeug.local import LocalProxy
 
 from insend_relay.outbox.store import Outbox
-from insend_relay.producers import InSend
+from insend_relay.producers import NOT_GIVEN, InSend
 from insend_relay.producers.plain_values import MAX_ITEMS
 from insend_relay.producers.salvage import MAX_LETTER_BYTES, salvage
 from insend_relay.producers.validation import Checked, Event, Examined, Faulty, Validator
@@ -361,6 +361,65 @@ def test_so_is_one_that_is_a_part_of_an_event_or_inside_one(part: str, inside: b
     assert isinstance(examined.outcome, Faulty)
     assert all(path.startswith(part) for path, _ in examined.outcome.faults)
     assert b"secret" not in salvage(examined.event.as_given("key", "shop.example.com"))
+
+
+class FailingZone(dt.tzinfo):
+    """As of a model whose row is gone."""
+
+    def utcoffset(self, _: dt.datetime | None) -> dt.timedelta | None:
+        raise RuntimeError("secret")
+
+    tzname = dst = utcoffset  # type: ignore[assignment]  # likewise
+
+
+class FailingDate(dt.date):
+    def isoformat(self) -> str:
+        raise RuntimeError("secret")
+
+
+class OddDate(dt.date):
+    def isoformat(self) -> Any:
+        return 5
+
+
+FAILING_DATES = [dt.datetime(2026, 1, 1, tzinfo=FailingZone()), dt.time(1, tzinfo=FailingZone()), FailingDate.today()]
+
+
+@pytest.mark.parametrize("value", [*FAILING_DATES, OddDate.today()])
+def test_a_date_that_raises_is_a_fault_of_its_own(value: Any) -> None:
+    event = Event("custom", {"key": "k", "v": value}, {"born": value}, None, Visitor("42"))
+    examined = Validator("key", "shop.example.com").examine(event)
+    assert isinstance(examined.outcome, Faulty)
+    assert [path for path, _ in examined.outcome.faults] == ["visitor_info.born", "properties.v"]
+    assert b"secret" not in salvage(examined.event.as_given("key", "shop.example.com"))
+
+
+class FailingList(list[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        raise RuntimeError("secret")
+
+
+@pytest.mark.parametrize("part", ["type", "visitor_uid", "guest_uid", "url", "title", "host"])
+@pytest.mark.parametrize("value", [FailingList([1]), FailingDate.today()])
+def test_a_list_or_date_that_raises_where_a_string_belongs_reaches_the_letter(part: str, value: Any) -> None:
+    event = Event("link", None, None, None, Visitor("42"))
+    event = (
+        event._replace(type=value)
+        if part == "type"
+        else event._replace(visitor=Visitor("42")._replace(**{part: value}))
+    )
+    examined = Validator("key", "shop.example.com").examine(event)
+    assert isinstance(examined.outcome, Faulty)
+    assert [path for path, _ in examined.outcome.faults] == [part]
+    assert json.loads(salvage(examined.event.as_given("key", "shop.example.com")))[part] == f"<{type(value).__name__}>"
+
+
+@pytest.mark.parametrize("field", ["order_id", "revenue", "state"])
+def test_not_given_is_no_value_of_a_property(field: str) -> None:
+    properties = {"order_id": 1, "revenue": 1, "state": "new", field: NOT_GIVEN}
+    outcome = Validator("key", "d").examine(Event("purchase", properties, None, None, Visitor("42"))).outcome
+    assert isinstance(outcome, Faulty)
+    assert [path for path, _ in outcome.faults] == [f"properties.{field}"]
 
 
 def test_what_the_caller_gave_is_not_changed() -> None:
