@@ -65,8 +65,17 @@ class OnCommit(Calls[None]):
         return type(self)(self._insend, self._visitor, using=alias)
 
     def guest_uid_for(self, order_id: Id) -> str:
-        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``."""
-        return self._insend().guest_uid_for(order_id)
+        """A stable guest uid for an order that is made without a visitor; see ``Calls.guest_uid_for``.
+
+        Outside debug it raises nothing either: what is wrong is logged, and the uid is "".
+        """
+        try:
+            return self._insend().guest_uid_for(order_id)
+        except Exception as error:
+            if in_debug():
+                raise
+            _log_failure("an order of a transaction has no guest uid", error)
+            return ""
 
     def take(self, asked: Asked) -> None:
         """Keep a call's event once the transaction has committed."""
@@ -79,8 +88,7 @@ class OnCommit(Calls[None]):
             if debug:
                 raise
             event_type = asked.event.type if is_event_type(asked.event.type) else "?"
-            traceback = None if isinstance(error, SettingsError) else error  # a user's mistake has none
-            _log.error("an event (%s) of a transaction is not sent: %s", event_type, error, exc_info=traceback)
+            _log_failure(f"an event ({event_type}) of a transaction is not sent", error)
 
     def _keep_later(self, asked: Asked) -> None:
         with own_savepoint():  # the event may be given as a query, and a query may fail
@@ -92,5 +100,11 @@ class OnCommit(Calls[None]):
             except NotAccepted as error:
                 _log.error("event %s (%s) of a committed transaction: %s", event.id, event.type, error)
 
-        # robust: not even a mistake of ours keeps the other hooks of this commit from running.
-        transaction.on_commit(keep, using=self._using, robust=True)
+        # robust: not even a mistake of ours keeps the other hooks of this commit from running. In debug it is to be
+        # seen, and so is the application's: an idempotency key that was used for another event.
+        transaction.on_commit(keep, using=self._using, robust=not asked.debug)
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    traceback = None if isinstance(error, (InvalidEvent, SettingsError)) else error  # a user's mistake has none
+    _log.error("%s: %s", what, error, exc_info=traceback)

@@ -170,6 +170,36 @@ def test_faulty_settings_are_logged_without_a_traceback_and_raised_in_debug(
     assert ("an event (purchase) of a transaction is not sent: INSEND" in caplog.text) is not debug
 
 
+@pytest.mark.parametrize(("faulty", "order_id"), [({"APP_KEY": ""}, 1), ({}, None)])
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_order_that_gets_no_guest_uid_is_stored(
+    account: dict[str, Any], caplog: pytest.LogCaptureFixture, faulty: dict[str, str], order_id: Any, *, debug: bool
+) -> None:
+    with (
+        override_settings(INSEND={**account, **faulty}, DEBUG=debug),
+        pytest.raises((SettingsError, InvalidEvent)) if debug else nullcontext(),
+        transaction.atomic(),
+    ):
+        store_order(1)
+        assert insend.on_commit.guest_uid_for(order_id) == ""
+    assert stored() == ([] if debug else [1])
+    assert [bool(record.exc_info) for record in caplog.records] == ([] if debug else [False])
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_key_that_was_used_for_another_event_raises_in_debug_and_undoes_nothing(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture, *, debug: bool
+) -> None:
+    raises = pytest.raises(InvalidEvent, match="used before") if debug else nullcontext()
+    with override_settings(DEBUG=debug), raises, transaction.atomic():
+        store_order(1)
+        for revenue in (5, 6):
+            insend.on_commit.purchase(order_id=1, revenue=revenue, visitor_uid=42, idempotency_key="k")
+    assert stored() == [1]
+    assert ledger(outbox) == {"accepted": 1, "waiting": 1}
+    assert [bool(record.exc_info) for record in caplog.records] == ([] if debug else [False])
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_database_that_is_not_there_is_logged_and_raised_in_debug(
     caplog: pytest.LogCaptureFixture, *, debug: bool
