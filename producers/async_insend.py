@@ -13,6 +13,7 @@ from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import OutboxError, SpoolError
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers.async_link import AsyncLink
+from insend_relay.producers.awaited import awaited
 from insend_relay.producers.calls import Asked
 from insend_relay.producers.producer import Plan, Producer, ProducerSettings, is_unknown, not_accepted
 from insend_relay.producers.receipt import Receipt
@@ -20,6 +21,7 @@ from insend_relay.producers.slots import slots_of_processes
 from insend_relay.producers.spooling import Spooling, SpoolUnknown
 
 
+@awaited
 class AsyncInSend(Producer[Coroutine[Any, Any, Receipt]]):
     """``InSend`` for asyncio: the same calls, awaited: ``await insend.purchase(...)``.
 

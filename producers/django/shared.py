@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from django.core.signals import setting_changed
 
 from insend_relay.producers.async_insend import AsyncInSend
+from insend_relay.producers.awaited import awaited
 from insend_relay.producers.calls import NOTHING, Asked, Calls, Said
 from insend_relay.producers.django.configuration import configuration
 from insend_relay.producers.django.on_commit import OnCommit
@@ -64,6 +65,7 @@ class DjangoInSend(Calls[Receipt]):
         return self._made().take(asked)
 
 
+@awaited
 class AsyncDjangoInSend(Calls[Coroutine[Any, Any, Receipt]]):
     """What an async view calls, and awaits; see ``AsyncInSend``."""
 

@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import django_site  # noqa: F401 - configures Django
 import pytest
 import redis
 import uvicorn
 from asgi_server import Answer, Browser, raw, serving
+from asgiref.sync import iscoroutinefunction
 from fastapi import BackgroundTasks, FastAPI, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -25,6 +27,8 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.record import Record
 from insend_relay.producers import AsyncInSend, InSend
 from insend_relay.producers.asgi import InSendMiddleware, get_insend
+from insend_relay.producers.django.shared import AsyncDjangoInSend
+from insend_relay.producers.events import Events
 
 Kept = Callable[[str], list[Record]]
 AT_ONCE = 25  # below the 40 threads that Starlette gives to plain functions
@@ -134,6 +138,28 @@ def test_background_tasks_keep_the_visitor(insend: InSend, ainsend: AsyncInSend,
         assert answer.set_cookies == []  # the event came too late for the cookie, so both uids go out once more
         answered.set()
     assert told(kept, "v/42") == [("42", "g", "later"), ("42", None, "in a thread")]
+
+
+def test_a_call_itself_may_be_a_background_task(ainsend: AsyncInSend, kept: Kept) -> None:
+    app = application(ainsend)
+
+    @app.get("/")
+    async def page(tasks: BackgroundTasks) -> None:
+        tasks.add_task(ainsend.link, title="typed")
+        tasks.add_task(ainsend.event, "link", title="named")
+        tasks.add_task(ainsend, "event", "link", {}, title="pasted")
+
+    with serving(app) as port:
+        assert Browser(port, convead_guest_uid="g").get("/").status == 200
+    assert [title for _, _, title in told(kept, "g/g")] == ["typed", "named", "pasted"]
+
+
+@pytest.mark.parametrize("kind", [AsyncInSend, AsyncDjangoInSend])
+def test_every_asynchronous_call_says_that_it_is_to_be_awaited(kind: type) -> None:
+    names = {"__call__", *(name for name in vars(Events) if not name.startswith("_"))}
+    assert names > {"event", "purchase"}
+    assert [name for name in names if not iscoroutinefunction(getattr(kind, name))] == []
+    assert [name for name in names if iscoroutinefunction(getattr(InSend, name))] == []
 
 
 def test_a_streamed_answer_keeps_the_visitor(ainsend: AsyncInSend, kept: Kept) -> None:
