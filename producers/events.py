@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
 from insend_relay.producers.not_given import NotGiven
+from insend_relay.producers.plain_values import plain
 from insend_relay.producers.without_frames import without_frames
 
 Id = str | int | uuid.UUID
@@ -154,11 +155,12 @@ class Events(ABC, Generic[R]):
     @without_frames
     def custom(self, *, key: str, properties: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> R:
         """An event of your own, whose key is set up in the account; further properties are free."""
-        if properties is None:
-            properties = {"key": key}
-        elif isinstance(properties, Mapping):
-            properties = {"key": key} | {name: value for name, value in properties.items() if name != "key"}
-        return self.event("custom", properties, **common)
+        further: Any = properties if type(properties) is dict else plain(properties)  # to read it may raise
+        if further is None:
+            further = {"key": key}
+        elif isinstance(further, dict):
+            further = {"key": key} | {name: value for name, value in further.items() if name != "key"}
+        return self.event("custom", further, **common)
 
     @without_frames
     def file(self, *, file_url: str, file_title: str | None = None, **common: Unpack[Common]) -> R:

@@ -28,9 +28,10 @@ from markupsafe import Markup
 from werkzeug.local import LocalProxy
 
 from insend_relay.outbox.store import Outbox
-from insend_relay.producers import NOT_GIVEN, InSend
+from insend_relay.producers import NOT_GIVEN, InSend, InvalidEvent
 from insend_relay.producers.plain_values import MAX_ITEMS
 from insend_relay.producers.salvage import MAX_LETTER_BYTES, salvage
+from insend_relay.producers.testing import RecordedEvents
 from insend_relay.producers.validation import Checked, Event, Examined, Faulty, Validator
 from insend_relay.producers.visitor import Visitor
 
@@ -412,6 +413,28 @@ def test_a_list_or_date_that_raises_where_a_string_belongs_reaches_the_letter(pa
     assert isinstance(examined.outcome, Faulty)
     assert [path for path, _ in examined.outcome.faults] == [part]
     assert json.loads(salvage(examined.event.as_given("key", "shop.example.com")))[part] == f"<{type(value).__name__}>"
+
+
+class FailingMapping(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("secret")
+
+
+def unreachable() -> dict[str, Any]:
+    raise RuntimeError("secret")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FailingMapping(plan="gold"), lambda: SimpleLazyObject(unreachable), Hostile, lambda: [1]]
+)
+def test_properties_of_a_custom_event_that_raise_are_a_fault(
+    insend_events: RecordedEvents, make: Callable[[], Any]
+) -> None:
+    insend = InSend(app_key="key", domain="shop.example.com")
+    with pytest.raises(InvalidEvent, match=r"^properties: "):
+        insend.custom(key="signup", properties=make(), visitor_uid=42)
+    insend.custom(key="signup", properties=collections.ChainMap({"plan": "gold"}, {"key": "other"}), visitor_uid=42)
+    assert [event.properties for event in insend_events] == [{"key": "signup", "plan": "gold"}]
 
 
 @pytest.mark.parametrize("field", ["order_id", "revenue", "state"])
