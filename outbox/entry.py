@@ -60,8 +60,9 @@ class Entry(NamedTuple):
         id: From ``record.new_id``.
         payload: The data object as it will be sent, UTF-8 JSON.
         guest_uid: The guest's uid, only when the event carries both.
-        once_key: From ``idempotency.dedup_key``: a second event with the same one is a duplicate; "" for none.
+        once_key: The key of its ``idempotency.Identity``: a second event with the same one is a duplicate; "" for none.
         once_seconds: How long that is remembered.
+        once_digest: The digest of its ``idempotency.Identity``; found out from the payload where it is not given.
     """
 
     lane: Lane
@@ -70,6 +71,7 @@ class Entry(NamedTuple):
     guest_uid: str = ""
     once_key: str = ""
     once_seconds: int = 86_400
+    once_digest: bytes = b""
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -92,11 +94,14 @@ class Entry(NamedTuple):
             guest_uid=self.guest_uid,
             payload=self.payload,
             once_key=self.once_key,
-            once_digest=content_digest(self.payload) if self.once_key else b"",
+            once_digest=self._digest() if self.once_key else b"",
             once_ms=self.once_seconds * 1000,
             slot=way.slot,
             file=way.file,
         )
+
+    def _digest(self) -> bytes:
+        return self.once_digest or content_digest(self.payload)
 
     def read(self, reply: list[Any]) -> Appended:
         """The script's answer; OutboxUnreachable when it is another's, for then nobody knows."""
@@ -106,7 +111,7 @@ class Entry(NamedTuple):
             case [b"ERASED"]:
                 return Appended(self.id, duplicate=False, erased=True)
             case [b"DUPLICATE", bytes() as first] if len(first) == _ID_BYTES + DIGEST_BYTES:
-                mismatch = first[_ID_BYTES:] != content_digest(self.payload)
+                mismatch = first[_ID_BYTES:] != self._digest()
                 return Appended(uuid.UUID(bytes=first[:_ID_BYTES]), duplicate=True, mismatch=mismatch)
         raise _not_ours(reply)
 

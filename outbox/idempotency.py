@@ -12,39 +12,53 @@ from __future__ import annotations
 import hashlib
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 MISMATCH = "its idempotency_key was used before, for an event with other properties: use one key for one event"
 DIGEST_BYTES = 8  # enough to notice a mistake: two different events share a digest once in 2**64
 
 
-def dedup_key(idempotency_key: str | None, payload: bytes) -> str:
-    """The name under which Redis remembers the event, 32 hex digits; "" without an idempotency key.
+class Identity(NamedTuple):
+    """What tells whether two events are the same one.
+
+    Attributes:
+        key: The name under which Redis remembers the event, 32 hex digits; "" without an idempotency key.
+        digest: A digest of what the event says, ``DIGEST_BYTES`` long; empty without an idempotency key.
+    """
+
+    key: str = ""
+    digest: bytes = b""
+
+
+NO_IDENTITY = Identity()
+
+
+def identity(idempotency_key: str | None, payload: bytes) -> Identity:
+    """The identity of an event.
 
     Args:
         idempotency_key: The caller's name for the event.
         payload: The data object, UTF-8 JSON; its type and order_id are the scope.
     """
     if not idempotency_key:
-        return ""
+        return NO_IDENTITY
     data = _read(payload)
-    order_id = _properties(data).get("order_id")
-    scope = [data.get("type"), order_id if order_id is None else str(order_id), idempotency_key]
-    return hashlib.blake2b(json.dumps(scope).encode(), digest_size=16).hexdigest()
+    properties = _properties(data)
+    scope = json.dumps([data.get("type"), _order_id(properties), idempotency_key])
+    return Identity(hashlib.blake2b(scope.encode(), digest_size=16).hexdigest(), _digest(properties))
 
 
 def content_digest(payload: bytes) -> bytes:
-    """A digest of what the event says: its properties, whatever their order and whether it is 99.9 or 99.90.
+    """A digest of the event's properties, whatever their order and whether a number is 99.9 or 99.90.
 
     Visitor, page and visitor_info are left out: a repeated call may come from another page, or after a login.
     """
-    canonical = json.dumps(_canonical(_properties(_read(payload))), sort_keys=True)
-    return hashlib.blake2b(canonical.encode(), digest_size=DIGEST_BYTES).digest()
+    return _digest(_properties(_read(payload)))
 
 
 def _read(payload: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(payload, parse_float=Decimal, parse_int=Decimal)
+        data = json.loads(payload, parse_float=_number, parse_int=_number)
     except (ValueError, ArithmeticError, RecursionError):  # no payload of our producers
         data = payload.decode(errors="replace")
     return data if isinstance(data, dict) else {"properties": {"": data}}
@@ -55,23 +69,23 @@ def _properties(data: dict[str, Any]) -> dict[str, Any]:
     return properties if isinstance(properties, dict) else {}
 
 
-def _canonical(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _canonical(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, str):
-        return f"text {value}"  # so that "1" and 1 differ
-    if isinstance(value, Decimal):
-        return f"number {_without_trailing_zeros(value)}"
-    return value
+def _order_id(properties: dict[str, Any]) -> str | None:
+    order_id = properties.get("order_id")
+    return None if order_id is None else str(order_id)
 
 
-def _without_trailing_zeros(value: Decimal) -> str:
-    """The same text for equal numbers. Decimal.normalize would round to the context's precision, or overflow."""
-    sign, digits, exponent = value.as_tuple()
-    written = "".join(map(str, digits))
-    significant = written.rstrip("0")
+def _digest(properties: dict[str, Any]) -> bytes:
+    return hashlib.blake2b(json.dumps(properties, sort_keys=True).encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def _number(written: str) -> str:
+    """The same text for equal numbers; it begins with a half surrogate pair, which no string of an event has."""
+    if written.isdigit() and written[-1] != "0":
+        return f"\ud800{written}e0"
+    # Not Decimal.normalize, which rounds to the context's precision, or overflows.
+    sign, digits, exponent = Decimal(written).as_tuple()
+    text = "".join(map(str, digits))
+    significant = text.rstrip("0")
     if not significant or not isinstance(exponent, int):
-        return "0"
-    return f"{'-' * sign}{significant.lstrip('0')}e{exponent + len(written) - len(significant)}"
+        return "\ud8000"
+    return f"\ud800{'-' * sign}{significant.lstrip('0')}e{exponent + len(text) - len(significant)}"

@@ -17,7 +17,7 @@ from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
-from insend_relay.outbox.idempotency import dedup_key
+from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
 from insend_relay.outbox.letter import group
 from insend_relay.outbox.masked import masked
@@ -177,8 +177,8 @@ class Outbox:
             idempotency_key: The caller's name for this event; see ``idempotency`` for its scope.
             idempotency_seconds: How long that name is remembered.
         """
-        once_key = dedup_key(idempotency_key, payload)
-        return self.enter(Entry(lane, event_id, payload, guest_uid, once_key, idempotency_seconds))
+        once = identity(idempotency_key, payload)
+        return self.enter(Entry(lane, event_id, payload, guest_uid, once.key, idempotency_seconds, once.digest))
 
     def bury_invalid(
         self, app: str, event_id: uuid.UUID, *, lane: Lane | None, type: str, payload: bytes, faults: str

@@ -23,7 +23,7 @@ from insend_relay.outbox.errors import (
     SpoolError,
     forget_frames,
 )
-from insend_relay.outbox.idempotency import MISMATCH, dedup_key
+from insend_relay.outbox.idempotency import MISMATCH, identity
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
 from insend_relay.outbox.record import new_id
@@ -219,13 +219,15 @@ class Producer(Calls[R]):
             return Plan(event_id, "no_visitor", event, counted="no_visitor", payload=checked.payload)
         log_left_out(event_id, examined)
         about = None if asked.scope.names_visitor else request
+        once = identity(asked.idempotency_key, checked.payload)
         entry = Entry(
             _lane(self._app, checked),
             event_id,
             checked.payload,
             checked.guest_uid if checked.visitor_uid else "",
-            dedup_key(asked.idempotency_key, checked.payload),
+            once.key,
             self.settings.idempotency_seconds,
+            once.digest,
         )
         debug = self._debug(asked)
         return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about, debug=debug)

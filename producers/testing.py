@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from insend_relay.outbox.entry import Appended, Entry
-from insend_relay.outbox.idempotency import content_digest
 from insend_relay.outbox.masked import masked
 from insend_relay.producers.producer import Plan, Producer
 from insend_relay.producers.receipt import Receipt, Where
@@ -90,7 +89,7 @@ class RecordedEvents:
             return plan.not_kept()
         first, mismatch = plan.id, False
         if isinstance(plan.entry, Entry) and plan.entry.once_key:
-            digest = content_digest(plan.payload)
+            digest = plan.entry.once_digest
             first, content = self._first.setdefault((plan.entry.lane.app, plan.entry.once_key), (plan.id, digest))
             mismatch = content != digest
         if first == plan.id:

@@ -14,7 +14,7 @@ from django.utils.functional import lazy
 from lanes import ledger
 from werkzeug.local import LocalProxy
 
-from insend_relay.outbox.idempotency import content_digest, dedup_key
+from insend_relay.outbox.idempotency import content_digest, identity
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, InvalidEvent
@@ -140,8 +140,9 @@ def test_properties_of_another_meaning_differ(other: dict[str, Any]) -> None:
     "data", [b"", b"[]", b"{", b"\xff", b"null", b'{"properties":[]}', b"[" * 10_000, b"1e999999999999"]
 )
 def test_a_payload_that_is_no_event_has_a_key_and_a_digest_too(data: bytes) -> None:
-    assert len(dedup_key("k", data)) == 32
-    assert len(content_digest(data)) == 8
+    found = identity("k", data)
+    assert (len(found.key), found.digest) == (32, content_digest(data))
+    assert len(found.digest) == 8
 
 
 def payload(properties: dict[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ from waiting import wait_until
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.durability import Durability
-from insend_relay.outbox.idempotency import dedup_key
+from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.record import decode
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -250,7 +250,7 @@ def test_a_duplicate_is_confirmed_only_with_the_first_one(
     assert [(receipt.where, receipt.confirmed) for receipt in receipts] == [("redis", False), ("duplicate", False)]
     receipt = calls.producer(primary, "replicated")(idempotency_key="once")
     assert (receipt.where, receipt.confirmed) == ("duplicate", True)
-    assert int(told(primary, "PTTL", "{insend:1}:once:a:" + dedup_key("once", b'{"type":"link"}'))) > 86_000_000
+    assert int(told(primary, "PTTL", "{insend:1}:once:a:" + identity("once", b'{"type":"link"}').key)) > 86_000_000
 
 
 def test_an_event_that_breaks_the_rules_is_confirmed_too(calls: Calls, start: Callable[..., EmbeddedRedis]) -> None:
