@@ -106,9 +106,15 @@ class Replay:
             total += 1
             skipped += letter.reason == INVALID
         run_id = uuid.uuid4().hex
-        stored = {"filter": json.dumps(filter.as_dict()), "started": started_ms, "total": total, "skipped": skipped}
-        outbox.read("HSET", outbox.keys.replay(run_id), *(part for item in stored.items() for part in item))
-        outbox.read("EXPIRE", outbox.keys.replay(run_id), KEPT_SECONDS)
+        Scripts(outbox.redis, outbox.keys).run(
+            "begin_replay",
+            run=run_id,
+            filter=json.dumps(filter.as_dict()),
+            started=started_ms,
+            total=total,
+            skipped=skipped,
+            kept_ms=KEPT_SECONDS * 1000,
+        )
         return cls(outbox, run_id, filter, started_ms=started_ms, total=total)
 
     @classmethod
@@ -163,16 +169,14 @@ class Replay:
             step_seconds=step_seconds,
         )
         finished = passes.go(int(self._outbox.read("HGET", self._key, "reached") or 0))
-        self._outbox.read("HSET", self._key, "reached", passes.reached)
-        if finished:
-            self._outbox.read("ZREM", self._outbox.keys.replays, self.id)
+        self._scripts.run("leave_replay", run=self.id, reached=passes.reached, finished=int(finished))
         last = replace(self.progress(), finished=finished, paused=tuple(passes.held))
         progress(last)
         return last
 
     def hand_over(self) -> None:
         """Let the workers go on with it: one of their pumps sends its message within a second."""
-        self._outbox.read("ZADD", self._outbox.keys.replays, 0, self.id)
+        self._scripts.run("hand_over", run=self.id)
 
     def take_back(self) -> None:
         """Let the workers go on with it no more."""

@@ -4,7 +4,7 @@
 -- Returns: {'REPAIRED' | 'CHANGED' | 'BUSY' | 'GONE'}
 -- Invariant: the record keeps its seq, its time of acceptance and its id; the rest is new. Nothing is done unless the
 --   stored record is the one that the operator has seen (record_sha1). lane is the corrected event's. The run is new.
--- Shared: clock pump record tail letter
+-- Shared: clock pump record tail letter replays
 local ledger, apps, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, id, record_sha1, lane, app, guest_uid, payload, run, filter, kept_ms = unpack(ARGV)
 -- body
@@ -24,7 +24,7 @@ local repaired = kept .. after_id(app, struct.unpack('>I8', record, 2), guest_ui
 take_letter(id, group)
 redis.call('HINCRBY', ledger, 'waiting', 1)
 redis.call('HINCRBY', ledger, 'replayed', 1)
-local replay = prefix .. 'replay:' .. run
+local replay = replay_key(run)
 redis.call('HSET', replay, 'filter', filter, 'started', now, 'total', 1, 'replayed', 1)
 redis.call('PEXPIRE', replay, kept_ms)
 redis.call('HSET', replaying, lane, id .. run)

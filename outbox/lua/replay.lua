@@ -4,7 +4,7 @@
 -- Returns: {'REPLAYED' | 'BUSY' | 'GONE' | 'INVALID'}
 -- Invariant: at most one replayed record of a lane is under way, so a visitor's letters keep their order. An event
 --   that was buried as invalid stays: the tracker would refuse it again.
--- Shared: clock pump tail letter
+-- Shared: clock pump tail letter replays
 local ledger, apps, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, id, run = unpack(ARGV)
 -- body
@@ -22,7 +22,7 @@ end
 take_letter(id, group)
 redis.call('HINCRBY', ledger, 'waiting', 1)
 redis.call('HINCRBY', ledger, 'replayed', 1)
-redis.call('HINCRBY', prefix .. 'replay:' .. run, 'replayed', 1)
+redis.call('HINCRBY', replay_key(run), 'replayed', 1)
 redis.call('HSET', replaying, lane, id .. run)
 join(lane, string.match(lane, '^[^/]*'), record)
 beat('replayed', 1)

@@ -4,11 +4,11 @@
 -- Returns: {'TAKEN', the turn that the next message has to name} | {'PASSED'}
 -- Invariant: a run that workers are to go on with stands in replays; when nobody has taken a turn within patience_ms, a
 --   pump sends a new message. turn 0 is anybody's.
--- Shared: clock
+-- Shared: clock replays
 local replays = unpack(KEYS)
 local prefix, run, turn, patience_ms = unpack(ARGV)
 -- body
-local key = prefix .. 'replay:' .. run
+local key = replay_key(run)
 if turn ~= '0' and redis.call('HGET', key, 'turn') ~= turn then
   return {'PASSED'}
 end

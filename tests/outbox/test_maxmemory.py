@@ -18,6 +18,7 @@ from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.repair import Corrected, Resent, repair, resend
+from insend_relay.outbox.replay import Replay, overdue
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -163,6 +164,24 @@ def test_letters_are_corrected_in_a_full_redis(full: tuple[Outbox, redis.Redis])
             repair(outbox, letter, event)
     assert books(outbox) == {"accepted": 6, "delivered": 0, "waiting": 4, "dead": 0, "discarded": 2}
     assert len(outbox.claim("worker-1", 9, lease_ms=LEASE_MS)) == 4
+
+
+def test_letters_are_replayed_from_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:
+    outbox, client = full
+    for number in range(4):
+        put(outbox, Lane("shop", "v", f"{number}"), PAYLOAD)
+    for held in outbox.claim("worker-1", 4, lease_ms=LEASE_MS):
+        bury(outbox, held, lease_ms=0)
+    choke(client)
+    run = Replay.start(outbox)
+    run.hand_over()
+    assert overdue(outbox) == (run.id, 1)
+    run.take_back()
+    assert run.run(per_second=1_000, stop=lambda: run.progress().replayed == 2).finished is False
+    progress = Replay.resume(outbox, run.id).run(per_second=1_000)
+    assert (progress.total, progress.replayed, progress.finished) == (4, 4, True)
+    assert 0 < outbox.read("PTTL", outbox.keys.replay(run.id))
+    assert books(outbox)["waiting"] == 4
 
 
 def test_what_a_dead_worker_left_is_claimed_from_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:
