@@ -33,7 +33,7 @@ _UNDECIDED = (
     "This guest became several visitors (a browser that they share). Their events stay; run `insend erase` for each "
     "one that is meant:"
 )
-_UNREADABLE = "rows of the spool cannot be read and mention"
+_UNREADABLE = "rows of the spool cannot be read and are of this person"
 _SHARED = "The events of other visitors name a guest of this person (a browser that they share). They stay:"
 
 
@@ -48,8 +48,8 @@ def print_survey(found: Survey, settings: Settings, console: Console) -> None:
     else:
         console.print(plain(f"Nothing of {found.person.uid} is here."))
     if found.unreadable:
-        rows_mention = counted(found.unreadable, "row of the spool cannot be read and mentions", _UNREADABLE)
-        console.print(plain(f"{rows_mention} the uid: deleted too."))
+        unreadable = counted(found.unreadable, "row of the spool cannot be read and is of this person", _UNREADABLE)
+        console.print(plain(f"{unreadable}: deleted too."))
     if not settings.spool:
         console.print("INSEND_SPOOL is not set here: no spool of this machine is searched.")
     for title, lanes in (_UNDECIDED, found.person.undecided), (_SHARED, found.person.shared):

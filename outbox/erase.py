@@ -56,7 +56,7 @@ class Report:
 
     Attributes:
         events: The events that were discarded.
-        unreadable: How many rows of the spool could not be read, mentioned the uid and were deleted.
+        unreadable: How many rows of the spool were the person's, could not be read and were deleted.
         in_flight: Events that a worker was sending meanwhile.
         sending: Lanes whose first event is still being sent -> the worker that sends it.
         spool_busy: Whether rows of the spool were left, because another process was moving them on.

@@ -49,7 +49,7 @@ class Survey:
     Attributes:
         person: Everything that belongs to the person.
         counts: Owner -> how many events of theirs there are in each place.
-        unreadable: Rows of the spool that cannot be read and mention the uid.
+        unreadable: Rows of the spool that cannot be read and are the person's.
     """
 
     person: Person
@@ -83,7 +83,7 @@ def survey(outbox: Outbox, spool: SpoolErasure | None, uid: str, app: str | None
         waiting = int(outbox.read("LLEN", outbox.keys.lane(lane)))
         if waiting:
             counts.setdefault(lane, Counter())["waiting"] = waiting
-    return Survey(person, counts, len(spool.unreadable(uid)) if spool else 0)
+    return Survey(person, counts, len(spool.unreadable(person)) if spool else 0)
 
 
 def named_by_letter(letter: Letter) -> Named:

@@ -46,6 +46,25 @@ class Kept(NamedTuple):
     synced: bool = False
 
 
+@masked("number")
+class Unreadable(NamedTuple):
+    """A row that was put aside: the parts of it that say whose it is.
+
+    Attributes:
+        number: Its number among those that were put aside.
+        app: The application's key.
+        lane: The name of its lane, "" for none.
+        guest_uid: The guest's uid beside the lane, "" for none.
+        payload: The event.
+    """
+
+    number: int
+    app: str
+    lane: str
+    guest_uid: str
+    payload: bytes
+
+
 class Spooled(NamedTuple):
     """What lies in the spool.
 
@@ -122,10 +141,13 @@ class Spool:
         rows = self._file.read(query, max(after, self._file.after), most)
         return [_kept(self._file.name, row) for row in rows]
 
-    def unreadable(self) -> list[tuple[int, bytes]]:
-        """The rows that were put aside: the number of each in their table, and its content as one text."""
-        rows = self._file.read("SELECT rowid, * FROM unreadable")
-        return [(number, b"\n".join(map(_as_bytes, values))) for number, *values in rows]
+    def unreadable(self) -> list[Unreadable]:
+        """The rows that were put aside."""
+        rows = self._file.read("SELECT rowid, app, lane, guest_uid, payload FROM unreadable")
+        return [
+            Unreadable(number, *(_as_bytes(value).decode(errors="replace") for value in texts), _as_bytes(payload))
+            for number, *texts, payload in rows
+        ]
 
     def drop(self, row: int, *, deadline: float) -> None:
         """Redis has all up to this row; remembered by this process even when the disk has no room to write it down."""

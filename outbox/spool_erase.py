@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from insend_relay.outbox.entry import Entry, InvalidEntry
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import type_in
-from insend_relay.outbox.person import Kind, Named, Person, mentions
+from insend_relay.outbox.person import Kind, Named, Person, mentions, named_by
 from insend_relay.outbox.scripts import Scripts
-from insend_relay.outbox.spool import Kept, Spool
+from insend_relay.outbox.spool import Kept, Spool, Unreadable
 from insend_relay.outbox.store import Outbox
 
 BATCH = 200  # rows read at once: at most 64 KB each
@@ -25,7 +26,7 @@ class ErasedRows(NamedTuple):
 
     Attributes:
         events: Id and type of the events that never came into Redis. One that had come in is erased there.
-        unreadable: How many rows could not be read and mentioned the uid.
+        unreadable: How many rows of the person could not be read.
     """
 
     events: list[tuple[uuid.UUID, str]]
@@ -50,9 +51,9 @@ class SpoolErasure:
         """Whom each event names."""
         return (kept.entry.named() for kept in self._rows() if kept.entry)
 
-    def unreadable(self, uid: str) -> list[int]:
-        """The rows that were put aside and mention a uid: their numbers."""
-        return [number for number, text in self._spool.unreadable() if mentions(text, uid)]
+    def unreadable(self, person: Person) -> list[int]:
+        """The rows that were put aside and are the person's: their numbers."""
+        return [row.number for row in self._spool.unreadable() if _belongs(row, person)]
 
     def erase(self, person: Person, kind: Kind, *, deadline: float) -> ErasedRows | None:
         """Delete the person's rows; None when another process was moving the spool on until the deadline.
@@ -94,7 +95,7 @@ class SpoolErasure:
             status = self._scripts.run("close_slot", id=kept.entry.id.bytes, slot=way.slot, file=way.file)[0]
             if status == b"DROPPED":
                 events.append((kept.entry.id, _type(kept.entry)))
-        unreadable = self.unreadable(person.uid)
+        unreadable = self.unreadable(person)
         self._spool.remove(rows, unreadable, deadline=disk)
         return ErasedRows(events, len(unreadable))
 
@@ -103,6 +104,18 @@ class SpoolErasure:
         while batch := self._spool.first(BATCH, after=row):
             yield from batch
             row = batch[-1].row
+
+
+def _belongs(row: Unreadable, person: Person) -> bool:
+    """Whether a row that cannot be read is the person's: by whom it names, or else by the uid in what is left of it."""
+    try:
+        lane = Lane.parse(row.lane)
+    except ValueError:
+        lane = None
+    owner = named_by(row.app, lane, row.guest_uid, row.payload).owner
+    if owner is not None:
+        return person.owns(owner)
+    return mentions(b"\n".join((row.lane.encode(), row.payload)), person.uid)
 
 
 def _type(entry: Entry | InvalidEntry) -> str:

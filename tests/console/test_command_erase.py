@@ -118,7 +118,7 @@ def test_rows_that_cannot_be_read_are_counted_apart(insend: CommandLine, namespa
     spool.put_aside(1, deadline=time.monotonic() + 60)
     spool.close()
     shown = insend("erase", "alice", "--yes", INSEND_SPOOL=str(tmp_path / "spool.db")).stdout
-    assert "1 row of the spool cannot be read and mentions the uid" in shown
+    assert "1 row of the spool cannot be read and is of this person: deleted too" in shown
     assert "1 unreadable row deleted from the spool." in shown
     assert all(b"alice" not in file.read_bytes() for file in tmp_path.iterdir())
 

@@ -410,6 +410,20 @@ def test_rows_that_cannot_be_read_and_mention_the_uid_are_deleted(outbox: Outbox
     assert b"alice" not in bytes_of(spool.path)
 
 
+def test_rows_that_cannot_be_read_and_name_another_person_stay_whatever_numbers_they_hold(
+    outbox: Outbox, spool: Spool
+) -> None:
+    in_cart = Entry(BOB, record.new_id(), b'{"visitor_uid":"bob","properties":{"qnt":1,"price":86400}}')
+    keep(spool, in_cart, event(GUEST), event(Lane("shop", "v", "1")), event(ALICE, guest_uid=GUEST.uid))
+    with spool._file.transaction(later()) as connection:
+        connection.execute("UPDATE events SET id = x'00' WHERE row < 4")
+        connection.execute("UPDATE events SET lane = 'torn', payload = substr(payload, 3) WHERE row = 3")
+    assert erase(outbox, "86400", spool).unreadable == 0, "a price, and what each row says of idempotency"
+    assert erase(outbox, "1", spool).unreadable == 1, "its own, by what is left of the payload"
+    assert erase(outbox, "alice", spool).unreadable == 1, "her guest's"
+    assert (spool.look().events, spool.look().unreadable) == (0, 1)
+
+
 def test_no_byte_is_left_of_rows_whose_pages_were_rearranged(outbox: Outbox, spool: Spool) -> None:
     chance = random.Random(2)
     for _ in range(30):
