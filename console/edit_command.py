@@ -15,7 +15,7 @@ from insend_relay.console.json_literal import indented
 from insend_relay.console.json_option import JsonObject
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.terminal import agreed, json_option, personal_option, plain, print_json, screen, yes_option
-from insend_relay.console.wording import as_options
+from insend_relay.console.wording import answer_lines, as_options
 from insend_relay.outbox.dead import INVALID, DeadLetters, Letter
 from insend_relay.outbox.errors import InvalidEvent
 from insend_relay.outbox.repair import Corrected, repair
@@ -71,7 +71,7 @@ def _edit(outbox: Outbox, letter: Letter, console: Console, *, strict: bool | No
     if not editor_available():
         raise click.UsageError("there is no terminal for an editor here: give --payload @FILE, or set EDITOR")
     notes = [f"Dead letter {letter.id}: {letter.type}, {letter.reason}", _HELP]
-    told = [f"Fault: {fault}" for fault in letter.answer.split("; ")] if letter.reason == INVALID else []
+    told = [f"Fault: {fault}" for fault in answer_lines(letter.answer)] if letter.reason == INVALID else []
     refusal: InvalidEvent | None = None
     with Draft(indented(letter.payload).encode(), f"{letter.id}.json") as draft:
         while draft.edit([*notes, *told]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from insend_relay.outbox.errors import InvalidEvent
 from insend_relay.producers.receipt import Receipt
 
@@ -30,5 +32,16 @@ def as_file(error: InvalidEvent) -> list[str]:
     return [f"{path}: {problem}" for path, problem in _reworded(error, '"strict": false').faults]
 
 
+def as_json_text(problem: str) -> str:
+    """A problem, or several, in the words of a person who writes JSON, not Python."""
+    return problem.replace('give Decimal("12.50") for "12,50"', 'write 12.50, without quotes, for "12,50"')
+
+
+def answer_lines(answer: str) -> list[str]:
+    """The faults in the answer of an invalid event's letter, one by one: a problem may hold "; " itself."""
+    return re.split(r"; (?=[^\s:;]+: )", as_json_text(answer))
+
+
 def _reworded(error: InvalidEvent, lenient: str) -> InvalidEvent:
-    return InvalidEvent([(path, problem.replace("strict=False", lenient)) for path, problem in error.faults])
+    faults = [(path, as_json_text(problem.replace("strict=False", lenient))) for path, problem in error.faults]
+    return InvalidEvent(faults)

@@ -145,8 +145,8 @@ class Spool:
         """The rows that were put aside."""
         rows = self._file.read("SELECT rowid, app, lane, guest_uid, payload FROM unreadable")
         return [
-            Unreadable(number, *(_as_bytes(value).decode(errors="replace") for value in texts), _as_bytes(payload))
-            for number, *texts, payload in rows
+            Unreadable(number, _as_text(app), _as_text(lane), _as_text(guest_uid), _as_bytes(payload))
+            for number, app, lane, guest_uid, payload in rows
         ]
 
     def drop(self, row: int, *, deadline: float) -> None:
@@ -210,6 +210,10 @@ def _row(entry: Entry | InvalidEntry, slot: str, now_ms: int) -> tuple[object, .
 
 def _as_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+
+def _as_text(value: object) -> str:
+    return _as_bytes(value).decode(errors="replace")
 
 
 def _kept(file: str, row: tuple[Any, ...]) -> Kept:

@@ -27,7 +27,8 @@ def invalid(outbox: Outbox, payload: Any = None, lane: Lane | None = ALICE) -> u
     """An invalid event among the dead letters."""
     event_id = new_id()
     written = payload if isinstance(payload, bytes) else json.dumps(payload or STORED).encode()
-    faults = "properties.revenue: must be a number, not str; properties.state: no such field"
+    number = 'must be a number, not str; give Decimal("12.50") for "12,50"'
+    faults = f"properties.revenue: {number}; properties.state: no such field"
     outbox.bury_invalid("shop", event_id, lane=lane, type="purchase", payload=written, faults=faults)
     return event_id
 
