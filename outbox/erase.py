@@ -31,6 +31,7 @@ from insend_relay.outbox.spool_erase import SpoolErasure
 from insend_relay.outbox.store import Outbox
 
 POLL_SECONDS = 0.05  # between two looks whether a worker has ended with an event
+EMPTY_PASSES = 2  # that find nothing in a row, before a place counts as empty
 
 
 class ErasedEvent(NamedTuple):
@@ -114,9 +115,7 @@ class Erasure:
         forget_filters(self._outbox, {person.uid, *(lane.uid for lane in person.found)})
         for kind in KINDS:
             self._erase_rows(person, kind, deadline)
-            # Until nothing is found: what was being sent may be a dead letter now, and a letter may have been replayed.
-            while self._erase_in_redis(person, kind, deadline) and time.monotonic() < deadline:
-                pass
+            self._erase_in_redis(person, kind, deadline)
         if self._spool and not self.report.spool_busy:
             self._spool.wipe()
         return self.report
@@ -132,12 +131,19 @@ class Erasure:
         self.report.unreadable += rows.unreadable
         self.report.events += [ErasedEvent(*event, "spooled", possibly_sent=False) for event in rows.events]
 
-    def _erase_in_redis(self, person: Person, kind: Kind, deadline: float) -> bool:
-        """Erase what waits and what is dead; whether there was anything."""
-        before = len(self.report.events)
-        self._erase_lanes(person.lanes(kind, self._outbox.apps()), deadline)
-        self._erase_letters(person, kind)
-        return len(self.report.events) > before
+    def _erase_in_redis(self, person: Person, kind: Kind, deadline: float) -> None:
+        """Erase what waits and what is dead, until two passes in a row find nothing.
+
+        An event may change its place meanwhile: one that was being sent may be a dead letter now, and a replay moves a
+        letter into a lane. One pass can miss an event that moves once between its two looks; a second pass finds it.
+        """
+        passes = empty = 0
+        while empty < EMPTY_PASSES and (passes <= EMPTY_PASSES or time.monotonic() < deadline):
+            before = len(self.report.events)
+            self._erase_lanes(person.lanes(kind, self._outbox.apps()), deadline)
+            self._erase_letters(person, kind)
+            passes += 1
+            empty = 0 if len(self.report.events) > before else empty + 1
 
     def _erase_lanes(self, lanes: list[Lane], deadline: float) -> None:
         while lanes := [lane for lane in lanes if not self._erase_lane(lane)]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, books, bury, claim, come_due, letter, put, tombstone, waiting
+from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, books, bury, claim, come_due, letter, put, replay, tombstone, waiting
 from waiting import wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
@@ -29,6 +29,7 @@ from insend_relay.outbox.errors import NotFound, OutboxUnreachable, SpoolError
 from insend_relay.outbox.flush import flush
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import letter_meta
+from insend_relay.outbox.person import Kind, Person
 from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.spool_erase import SpoolErasure
@@ -437,6 +438,28 @@ def test_no_byte_is_left_of_rows_whose_pages_were_rearranged(outbox: Outbox, spo
     erase(outbox, "guest-1", spool)
     assert [name for name in NAMES if name in bytes_of(spool.path)] == []
     assert spool.look().events > 100
+
+
+class WithReplay(Erasure):
+    """Another operator's replay sends the person's letter again between the looks at the lanes and at the letters."""
+
+    replays: Callable[[], object] | None = None
+
+    def _erase_letters(self, person: Person, kind: Kind) -> None:
+        if kind == "v" and self.replays:
+            self.replays()
+            self.replays = None
+        super()._erase_letters(person, kind)
+
+
+@pytest.mark.parametrize("wait", [0, 60])
+def test_a_letter_that_is_replayed_meanwhile_is_erased(outbox: Outbox, wait: float) -> None:
+    event_id = letter(outbox)
+    erasure = WithReplay(outbox, None)
+    erasure.replays = lambda: replay(outbox, event_id)
+    report = erasure.run(survey(outbox, None, "alice").person, wait_seconds=wait)
+    assert (places(report), report.complete) == ({"waiting": 1}, True)
+    assert books(outbox) == {"accepted": 1, "delivered": 0, "waiting": 0, "dead": 0, "discarded": 1}
 
 
 def test_a_spool_that_another_process_moves_on_is_waited_for_and_left_in_the_end(outbox: Outbox, spool: Spool) -> None:
