@@ -65,9 +65,17 @@ def erase(uid: str, *, app: str | None, wait_seconds: int | None, yes: bool, as_
     with open_outbox(settings) as outbox:
         spool = _spool(settings, outbox)
         found = survey(outbox, spool, uid, app)
-        print_survey(found, settings, console)
-        if not agreed(_question(found, app), yes=yes):
-            return
+        while True:
+            print_survey(found, settings, console)
+            if not agreed(_question(found, app), yes=yes):
+                return
+            if yes:
+                break
+            # A login while the question waited would be erased, and with it the only word on who its guest became.
+            asked, found = found, survey(outbox, spool, uid, app)
+            if found.person == asked.person:
+                break
+            console.print("Other events came in meanwhile, and now others belong to this person:")
         wait = settings.lease_seconds + _WORKER_SECONDS if wait_seconds is None else wait_seconds
         report = _run(Erasure(outbox, spool), found.person, wait, console)
     if as_json:

@@ -97,6 +97,22 @@ def test_at_a_terminal_the_uid_is_asked_for(insend: CommandLine, outbox: Outbox)
     assert insend.json("status")["discarded"] == 1
 
 
+def test_a_guest_who_logs_in_while_the_question_waits_is_asked_about_and_erased_too(
+    insend: CommandLine, outbox: Outbox
+) -> None:
+    put(outbox)
+    with insend.terminal("erase", "alice") as terminal:
+        wait_until(lambda: "[y/N]" in terminal.shown)
+        put(outbox, Lane("shop", "g", "guest-1"))
+        outbox.append(ALICE, new_id(), event(), guest_uid="guest-1")
+        terminal.type("y\n")
+        wait_until(lambda: terminal.shown.count("[y/N]") == 2)
+        assert "shop/g/guest-1" in terminal.shown
+        terminal.type("y\n")
+        assert terminal.ended() == 0
+    assert insend.json("status")["discarded"] == 3
+
+
 def test_the_spool_of_this_machine_is_erased_too(
     insend: CommandLine, outbox: Outbox, namespace: str, tmp_path: Path
 ) -> None:
