@@ -7,7 +7,7 @@ import sys
 import click
 from rich.console import Console
 
-from insend_relay.console.erase_report import as_dict, print_report, print_survey, uids
+from insend_relay.console.erase_report import as_dict, print_erased, print_report, print_survey, uids
 from insend_relay.console.exits import FINDING
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.terminal import (
@@ -112,8 +112,8 @@ def _run(erasure: Erasure, person: Person, wait_seconds: float, console: Console
         with console.status("Erasing, and waiting for events that are being sent"):
             return erasure.run(person, wait_seconds=wait_seconds)
     except (RelayError, KeyboardInterrupt):
-        done = counted(len(erasure.report.events), "event")
-        console.print(plain(f"{done} discarded before this. To go on, run it again for {uids(person)}."))
+        print_erased(erasure.report, console)  # another run does not know of these events
+        console.print(plain(f"The erasure is not complete. To go on, run it again for {uids(person)}."))
         raise
 
 

@@ -33,6 +33,7 @@ _UNDECIDED = (
     "This guest became several visitors (a browser that they share). Their events stay; run `insend erase` for each "
     "one that is meant:"
 )
+_SEVERAL_APPS = "Events of several apps are meant, where one uid may be two persons; --app APP means one of them:"
 _UNREADABLE = "rows of the spool cannot be read and are of this person"
 _SHARED = "The events of other visitors name a guest of this person (a browser that they share). They stay:"
 
@@ -52,6 +53,9 @@ def print_survey(found: Survey, settings: Settings, console: Console) -> None:
         console.print(plain(f"{unreadable}: deleted too."))
     if not settings.spool:
         console.print("INSEND_SPOOL is not set here: no spool of this machine is searched.")
+    apps = sorted({owner.app for owner in found.counts})
+    if len(apps) > 1:
+        console.print(plain(f"{_SEVERAL_APPS} {', '.join(apps)}", "yellow"), soft_wrap=True)
     for title, lanes in (_UNDECIDED, found.person.undecided), (_SHARED, found.person.shared):
         if lanes:
             console.print(plain(f"{title} {_names(lanes)}", "yellow"), soft_wrap=True)
@@ -59,6 +63,16 @@ def print_survey(found: Survey, settings: Settings, console: Console) -> None:
 
 def print_report(person: Person, report: Report, console: Console) -> None:
     """What was done, what the tracker may have, and what is left."""
+    print_erased(report, console)
+    console.print("Not within reach:")
+    for place in _OUT_OF_REACH:
+        console.print(plain(f"- {place}"), soft_wrap=True)
+    for finding in _findings(person, report):
+        console.print(plain(finding, "bold yellow"), soft_wrap=True)
+
+
+def print_erased(report: Report, console: Console) -> None:
+    """What was discarded so far, and what of it the tracker may have."""
     if report.events:
         rows = [(str(event.id), mask_text(event.type), event.place) for event in report.events[:_ON_SCREEN]]
         console.print(table("ID", "TYPE", "WAS", rows=rows))
@@ -77,11 +91,6 @@ def print_report(person: Person, report: Report, console: Console) -> None:
         console.print(
             plain(f"The tracker may have received {counted(len(possibly_sent), 'event')}: {ids}"), soft_wrap=True
         )
-    console.print("Not within reach:")
-    for place in _OUT_OF_REACH:
-        console.print(plain(f"- {place}"), soft_wrap=True)
-    for finding in _findings(person, report):
-        console.print(plain(finding, "bold yellow"), soft_wrap=True)
 
 
 def _findings(person: Person, report: Report) -> list[str]:

@@ -113,6 +113,15 @@ def test_a_guest_who_logs_in_while_the_question_waits_is_asked_about_and_erased_
     assert insend.json("status")["discarded"] == 3
 
 
+def test_several_apps_are_named_because_one_uid_may_be_two_persons(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    put(outbox, Lane("second", "v", "alice"))
+    assert "one uid may be two persons; --app APP means one of them: second, shop" in insend("erase", "alice").stdout
+    shown = insend("erase", "alice", "--app", "shop", "--yes").stdout
+    assert "two persons" not in shown
+    assert insend.json("status")["waiting"] == 1
+
+
 def test_the_spool_of_this_machine_is_erased_too(
     insend: CommandLine, outbox: Outbox, namespace: str, tmp_path: Path
 ) -> None:
@@ -189,17 +198,22 @@ def test_an_event_that_is_still_being_sent_is_a_finding_and_the_next_run_ends_it
     assert insend("audit").exit_code == 0
 
 
-def test_an_interrupted_run_says_how_to_go_on(insend: CommandLine, outbox: Outbox) -> None:
-    put(outbox, GUEST)
+def test_an_interrupted_run_says_what_it_did_and_how_to_go_on(insend: CommandLine, outbox: Outbox) -> None:
+    sending, erased = put(outbox, GUEST), put(outbox, GUEST)
     login(outbox)
     put(outbox)
     claim(outbox, GUEST)
     with insend.terminal("erase", "alice", "--yes") as terminal:
-        wait_until(lambda: outbox.read("EXISTS", tombstone(outbox, "/v/alice")))
+        wait_until(lambda: outbox.read("LLEN", outbox.keys.lane(GUEST)) == 1)
+        put(outbox, GUEST)  # when this one is gone, the command has noted the one before
+        wait_until(lambda: outbox.read("LLEN", outbox.keys.lane(GUEST)) == 1)
         wait_until(lambda: "Erasing" in terminal.shown)
         terminal.interrupt()
         assert terminal.ended() == 130
-    assert "discarded before this. To go on, run it again for alice, guest-1." in terminal.shown
+    assert str(erased) in terminal.shown
+    assert "discarded in Redis." in terminal.shown
+    assert f"The tracker may have received 1 event: {sending}" in terminal.shown
+    assert "The erasure is not complete. To go on, run it again for alice, guest-1." in terminal.shown
     assert insend("audit").exit_code == 0
 
 
