@@ -14,7 +14,22 @@ from typing import Any
 
 import pytest
 import redis
-from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, books, bury, claim, come_due, letter, put, replay, tombstone, waiting
+from lanes import (
+    ALICE,
+    BOB,
+    GUEST,
+    LEASE_MS,
+    OTHER,
+    books,
+    bury,
+    claim,
+    come_due,
+    letter,
+    put,
+    replay,
+    tombstone,
+    waiting,
+)
 from waiting import wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
