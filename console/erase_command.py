@@ -79,7 +79,7 @@ def erase(uid: str, *, app: str | None, wait_seconds: int | None, yes: bool, as_
         wait = settings.lease_seconds + _WORKER_SECONDS if wait_seconds is None else wait_seconds
         report = _run(Erasure(outbox, spool), found.person, wait, console)
     if as_json:
-        print_json(as_dict(found.person, report, settings))
+        print_json(as_dict(found, report, settings))
     else:
         print_report(found.person, report, console)
     if not report.complete or found.person.undecided:

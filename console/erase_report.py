@@ -35,6 +35,10 @@ _UNDECIDED = (
 )
 _SEVERAL_APPS = "Events of several apps are meant, where one uid may be two persons; --app APP means one of them:"
 _UNREADABLE = "rows of the spool cannot be read and are of this person"
+_UNCLEAR = (
+    "Dead letters that mention the uid but name no usable visitor or guest stay; look at each by `insend dead show "
+    "ID`, and discard what is this person's by `insend dead discard --id ID`:"
+)
 _SHARED = "The events of other visitors name a guest of this person (a browser that they share). They stay:"
 
 
@@ -51,6 +55,9 @@ def print_survey(found: Survey, settings: Settings, console: Console) -> None:
     if found.unreadable:
         unreadable = counted(found.unreadable, "row of the spool cannot be read and is of this person", _UNREADABLE)
         console.print(plain(f"{unreadable}: deleted too."))
+    if found.unclear:
+        ids = ", ".join(map(str, found.unclear[:_ON_SCREEN]))
+        console.print(plain(f"{_UNCLEAR} {ids}", "yellow"), soft_wrap=True)
     if not settings.spool:
         console.print("INSEND_SPOOL is not set here: no spool of this machine is searched.")
     apps = sorted({owner.app for owner in found.counts})
@@ -105,8 +112,9 @@ def _findings(person: Person, report: Report) -> list[str]:
     return said
 
 
-def as_dict(person: Person, report: Report, settings: Settings) -> dict[str, Any]:
+def as_dict(found: Survey, report: Report, settings: Settings) -> dict[str, Any]:
     """The same as JSON can carry it."""
+    person = found.person
     places = Counter(event.place for event in report.events)
     return {
         "uid": person.uid,
@@ -120,6 +128,7 @@ def as_dict(person: Person, report: Report, settings: Settings) -> dict[str, Any
         "spool": "busy" if report.spool_busy else "erased" if settings.spool else "none",
         "undecided": _listed(person.undecided),
         "shared": _listed(person.shared),
+        "unclear": [str(letter_id) for letter_id in found.unclear],
         "complete": report.complete and not person.undecided,
         "out_of_reach": list(_OUT_OF_REACH),
     }

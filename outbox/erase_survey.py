@@ -6,6 +6,7 @@ every row of the spool is read, each in bounded batches, while producers and wor
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError
 from insend_relay.outbox.connection import mapped, run_together
 from insend_relay.outbox.dead import DeadLetters, Letter
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.person import KINDS, Links, Named, Person, named_by
+from insend_relay.outbox.person import KINDS, Links, Named, Person, mentions, named_by
 from insend_relay.outbox.replies import scan
 from insend_relay.outbox.spool_erase import SpoolErasure
 from insend_relay.outbox.store import Outbox
@@ -49,11 +50,14 @@ class Survey:
     Attributes:
         person: Everything that belongs to the person.
         counts: Owner -> how many events of theirs there are in each place.
+        unclear: Dead letters that mention the uid and name no usable visitor or guest. They may be the person's
+            (``visitor_uid=user`` instead of ``user.id``), or not, so they stay for the operator to look at.
         unreadable: Rows of the spool that cannot be read and are the person's.
     """
 
     person: Person
     counts: dict[Lane, Counter[Place]]
+    unclear: tuple[uuid.UUID, ...]
     unreadable: int
 
 
@@ -70,7 +74,8 @@ def survey(outbox: Outbox, spool: SpoolErasure | None, uid: str, app: str | None
     owners: dict[Lane, Counter[Place]] = defaultdict(Counter)
     for visitor, guests in _waiting_guests(outbox):
         links.guests[visitor] |= guests
-    letters: Iterator[tuple[Named, Place]] = ((named_by_letter(one), "dead") for one in DeadLetters(outbox).scan())
+    unclear: list[uuid.UUID] = []
+    letters: Iterator[tuple[Named, Place]] = ((named, "dead") for named in _named_by_letters(outbox, uid, app, unclear))
     rows: Iterator[tuple[Named, Place]] = ((named, "spooled") for named in (spool.named() if spool else ()))
     for named, place in chain(letters, rows):
         links.add(named)
@@ -83,7 +88,17 @@ def survey(outbox: Outbox, spool: SpoolErasure | None, uid: str, app: str | None
         waiting = int(outbox.read("LLEN", outbox.keys.lane(lane)))
         if waiting:
             counts.setdefault(lane, Counter())["waiting"] = waiting
-    return Survey(person, counts, len(spool.unreadable(person)) if spool else 0)
+    return Survey(person, counts, tuple(unclear), len(spool.unreadable(person)) if spool else 0)
+
+
+def _named_by_letters(outbox: Outbox, uid: str, app: str | None, unclear: list[uuid.UUID]) -> Iterator[Named]:
+    """Whom each dead letter names; adds to ``unclear`` those that mention the uid and name no usable one."""
+    for letter in DeadLetters(outbox).scan():
+        named = named_by_letter(letter)
+        usable = named.owner is not None and (named.owner.possible or named.owner.uid == uid)
+        if not usable and app in {None, letter.app} and mentions(letter.payload, uid):
+            unclear.append(letter.id)
+        yield named
 
 
 def named_by_letter(letter: Letter) -> Named:

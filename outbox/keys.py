@@ -40,6 +40,11 @@ class Lane:
     def __str__(self) -> str:
         return f"{self.app}/{self.kind}/{self.uid}"
 
+    @property
+    def possible(self) -> bool:
+        """Whether an event can wait here: a dead letter may name a uid that breaks the rules."""
+        return (VISITOR_UID if self.kind == "v" else GUEST_UID).match(self.uid) is not None
+
     @classmethod
     def parse(cls, name: str) -> Lane:
         """Read a lane's name back; ValueError if it is not one."""

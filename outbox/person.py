@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from insend_relay.outbox.keys import GUEST_UID, VISITOR_UID, Lane
+from insend_relay.outbox.keys import Lane
 
 Kind = Literal["v", "g"]
 KINDS: tuple[Kind, ...] = ("g", "v")  # guests first: only the visitors' events say who they are
@@ -80,7 +80,9 @@ def _uids(payload: bytes) -> tuple[str, str]:
 
 
 def _as_uid(value: object) -> str:
-    """A uid as a shop may have given it: a string or a number."""
+    """A uid as a shop may have given it: a string or a number, 42.0 for 42 too (a column with gaps in pandas)."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     return str(value).strip().encode(errors="replace").decode()
@@ -146,8 +148,7 @@ class Person:
         """
         given = {Lane(app, kind, self.uid) for app in apps if self.app in {None, app}}
         lanes = given | {lane for lane in self.found if lane.kind == kind}
-        allowed = VISITOR_UID if kind == "v" else GUEST_UID
-        return sorted((lane for lane in lanes if allowed.match(lane.uid)), key=str)
+        return sorted((lane for lane in lanes if lane.possible), key=str)
 
     def tombstones(self) -> list[str]:
         """The owners whose spooled events are refused from now on; see ``lua/shared/tombstones.lua``."""

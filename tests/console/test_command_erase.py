@@ -113,6 +113,26 @@ def test_a_guest_who_logs_in_while_the_question_waits_is_asked_about_and_erased_
     assert insend.json("status")["discarded"] == 3
 
 
+def test_letters_that_mention_the_uid_and_name_no_usable_visitor_are_left_to_the_operator(
+    insend: CommandLine, outbox: Outbox
+) -> None:
+    def buried(payload: bytes) -> str:
+        event_id = new_id()
+        outbox.bury_invalid("shop", event_id, lane=None, type="custom", payload=payload, faults="x")
+        return str(event_id)
+
+    by_object = buried(b'{"visitor_uid":"User object (42)","visitor_info":{"email":"zoe@example.com"}}')
+    by_list = buried(b'{"visitor_uid":["42"]}')
+    buried(b'{"visitor_uid":"43","properties":{"price":42}}')
+    buried(b'{"visitor_uid":42.0}')
+    shown = json.loads(insend("erase", "42", "--yes", "--json").stdout)
+    assert (shown["unclear"], shown["counts"]["dead"]) == ([by_object, by_list], 1)
+    shown_again = insend("erase", "42", "--yes").stdout
+    assert f"`insend dead discard --id ID`: {by_object}, {by_list}" in shown_again
+    assert "zoe" not in shown_again
+    assert json.loads(insend("erase", "42", "--app", "second", "--yes", "--json").stdout)["unclear"] == []
+
+
 def test_several_apps_are_named_because_one_uid_may_be_two_persons(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
     put(outbox, Lane("second", "v", "alice"))

@@ -26,6 +26,8 @@ def links(*named: tuple[Lane, Lane]) -> Links:
         (b'{"visitor_uid":"alice"}', Named(ALICE)),
         (b'{"visitor_uid":" alice "}', Named(ALICE)),
         (b'{"visitor_uid":42}', Named(Lane("shop", "v", "42"))),
+        (b'{"visitor_uid":42.0}', Named(Lane("shop", "v", "42"))),
+        (b'{"visitor_uid":NaN}', Named(None)),
         (b'{"visitor_uid":"","guest_uid":"guest-1"}', Named(GUEST)),
         (b'{"visitor_uid":null,"guest_uid":"guest-1"}', Named(GUEST)),
         (b"app_key=shop&visitor_uid=alice&guest_uid=guest-1", Named(ALICE, GUEST)),
