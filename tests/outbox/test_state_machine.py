@@ -20,6 +20,7 @@ from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, replay
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Line, Model, Standing
 from outbox_recount import EVERYTHING, recount
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect
@@ -362,7 +363,7 @@ class Life(Corrections, RuleBasedStateMachine):
 
 @pytest.mark.parametrize("_", range(PARTS))
 def test_any_interleaving_leaves_redis_as_the_model_says(either_url: str, _: int) -> None:
-    with connect(either_url) as client:
+    with connect(either_url, timeout_seconds=PATIENCE_SECONDS) as client:
         machine = type("Life", (Life,), {"client": client})
         run_state_machine_as_test(
             machine,
