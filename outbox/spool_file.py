@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
 from insend_relay.outbox.process import PerProcess
@@ -99,10 +100,11 @@ class SpoolFile:
         self._mapped()[0] = may_hold
 
     def _mapped(self) -> mmap.mmap:
-        if self._flag is None:
+        flag = self._flag  # another call may forget it at any point
+        if flag is None:
             with errors_mapped("cannot be opened"):
-                self._flag = self._map()
-        return self._flag
+                flag = self._flag = self._map()
+        return flag
 
     def _map(self) -> mmap.mmap:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -131,8 +133,8 @@ class SpoolFile:
     def transaction(self, deadline: float) -> Iterator[sqlite3.Connection]:
         """Write; the machine's threads and processes do it one at a time. For background threads."""
         with self._turn(deadline), errors_mapped("cannot be written"), self._connected(deadline) as connection:
-            _patiently(connection, "BEGIN IMMEDIATE", deadline)
             try:
+                _patiently(connection, "BEGIN IMMEDIATE", deadline)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -202,10 +204,11 @@ class SpoolFile:
 
     def _connect(self, handle: Handle, deadline: float) -> None:
         self._look()
-        self._mapped()
-        with contextlib.suppress(FileExistsError):  # for its owner alone; what SQLite adds takes after it
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._flag = self._map()
+        # SQLite gives the files that it makes the flag's mode, so they are for its owner alone. Made here, the file's
+        # descriptor would have to be closed, maybe when another thread has a lock on it already.
+        uri = f"{self.path.as_uri()}?modeof={quote(f'{self.path}-flag')}"
+        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         handle.connection = connection
         _patiently(connection, "PRAGMA journal_mode = WAL", deadline)
         connection.execute("PRAGMA synchronous = FULL")

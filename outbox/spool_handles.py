@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
+from insend_relay.outbox.in_use import InUse
 
 MAX_OPEN = 8  # a spool that is not empty is read by each call, for some 20 us
 WAIT_SECONDS = 0.0005  # between two looks whether a connection, or the fork, has come to its end
@@ -42,6 +43,15 @@ class Handle:
     connection: sqlite3.Connection | None = None
     inode = 0
 
+    def __del__(self) -> None:
+        """Lost by an exception between two steps: SQLite closes the file before the handle counts no more."""
+        if self.connection is not None:
+            self.connection.close()
+
+
+class _Use:
+    """The mark of a use that has begun."""
+
 
 class Handles:
     """All connections of one process to one file.
@@ -56,8 +66,8 @@ class Handles:
     def __init__(self, earlier: Sequence[Handles]) -> None:
         self._pid = os.getpid()
         self._idle: deque[Handle] = deque()
-        self._open: set[Handle] = set()  # noted before SQLite opens the file, and until it has closed it
-        self._uses: set[object] = set()
+        self._open: InUse[Handle] = InUse()  # noted before SQLite opens the file, and until it has closed it
+        self._uses: InUse[_Use] = InUse()
         self._forks: set[object] = set()
         self.inherited: bool = any(one.inherited or one.is_open for one in earlier)
 
@@ -72,7 +82,7 @@ class Handles:
         """
         if self.inherited:
             raise SpoolError(INHERITED)
-        use = object()
+        use = _Use()
         self._begin(use, deadline)
         try:
             handle = self._take(open_, current, deadline)
@@ -83,7 +93,7 @@ class Handles:
         finally:
             self._uses.discard(use)
 
-    def _begin(self, use: object, deadline: float) -> None:
+    def _begin(self, use: _Use, deadline: float) -> None:
         while True:
             self._uses.add(use)  # first: a fork looks for uses after it has noted itself
             if not self._forks:
@@ -153,7 +163,7 @@ class Handles:
 
     def leave(self) -> None:
         """In a forked child: what is open here is never touched again, not even by the garbage collector."""
-        _forgotten.append(self)
+        _forgotten.extend([self, *self._open])
 
 
 def _wait(deadline: float) -> None:

@@ -16,7 +16,14 @@ _warned: list[int] = []
 def forks_workers() -> bool:
     """Whether this process may fork uWSGI's workers: its master, or the first process before it forks the others."""
     uwsgi = _uwsgi()
-    return uwsgi is not None and uwsgi.worker_id() == 0
+    return uwsgi is not None and uwsgi.worker_id() == 0 and not _has_other_work(uwsgi)
+
+
+def _has_other_work(uwsgi: Any) -> bool:
+    """Whether this process is a mule or a spooler, which are no workers either; older ones cannot say."""
+    mule_id = getattr(uwsgi, "mule_id", None)
+    is_spooler = getattr(uwsgi, "i_am_the_spooler", None)
+    return bool((mule_id and mule_id()) or (is_spooler and is_spooler()))
 
 
 def warn_without_threads() -> None:

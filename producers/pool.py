@@ -12,12 +12,12 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from contextlib import suppress
 
 from insend_relay.outbox.background import Background
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.in_use import InUse
 from insend_relay.producers.address import DOUBT_SECONDS, why_away
 from insend_relay.producers.deadline import TimedAddress, TimedConnection
 
@@ -41,9 +41,7 @@ class Pool:
         self._address = address
         self._timeout = timeout_seconds
         self._idle: deque[TimedConnection] = deque()
-        # The idle ones and those that calls hold. A call that an exception ends between two steps (a signal handler
-        # that raises) may lose its connection; then it leaves the count by itself.
-        self._open: dict[int, weakref.ref[TimedConnection]] = {}
+        self._open: InUse[TimedConnection] = InUse()  # the idle ones and those that calls hold
         self._waiters: set[threading.Lock] = set()  # of calls: released when there may be something for them
         self._away: OutboxError | None = None  # why calls fail at once
         self._doubted = False  # whether the last answer was late, and Redis has not answered since
@@ -154,7 +152,7 @@ class Pool:
                 self._forget(self._idle.pop())
 
     def _forget(self, connection: TimedConnection) -> None:
-        self._open.pop(id(connection), None)
+        self._open.discard(connection)
         connection.close()
 
     # The connector's side
@@ -185,8 +183,7 @@ class Pool:
         return not self._open or (len(self._waiters) > len(self._idle) and len(self._open) < MAX_CONNECTIONS)
 
     def _connected(self, connection: TimedConnection) -> None:
-        number, opened = id(connection), self._open
-        opened[number] = weakref.ref(connection, lambda _: opened.pop(number, None))
+        self._open.add(connection)
         self.give_back(connection)
 
     def _connecting_failed(self, reason: OutboxError, pause_seconds: float) -> None:
@@ -212,9 +209,8 @@ class Pool:
             self._connector.dismiss()
             self._forget_idle()
             return
-        for opened in list(self._open.values()):
-            if (connection := opened()) is not None:
-                connection.abandon()
+        for connection in self._open:
+            connection.abandon()
 
 
 def _is_half_patched() -> bool:

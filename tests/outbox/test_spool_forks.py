@@ -14,7 +14,7 @@ import pytest
 from lanes import ALICE
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.outbox import record, spool_handles
+from insend_relay.outbox import record, spool_handles, uwsgi
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.spool import Spool
@@ -24,6 +24,68 @@ import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
 print(connection.execute("SELECT count(*) FROM events").fetchone()[0])
 connection.close()
+"""
+INTERRUPTED_AT_EVERY_LINE = """
+import gc, os, sys, time
+from insend_relay.outbox import record
+from insend_relay.outbox.entry import Entry
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.spool import Spool
+
+spool = Spool(sys.argv[1], namespace="insend", most_bytes=10**8)
+lane = Lane.parse("1/v/alice")
+line = last = 0
+
+
+def keep():
+    spool.keep([(Entry(lane, record.new_id(), b"{}"), "")], deadline=time.monotonic() + 60)
+
+
+def trace(frame, event, _):
+    global line
+    if "/outbox/spool" not in frame.f_code.co_filename and "contextlib" not in frame.f_code.co_filename:
+        return None
+    if event == "line":
+        line += 1
+        if line == last:
+            raise KeyboardInterrupt
+    return trace
+
+
+keep()
+for use in (keep, lambda: spool.holds([str(lane)])):
+    last = 0
+    while line >= last:
+        line, last = 0, last + 1
+        sys.settrace(trace)
+        try:
+            use()
+        except KeyboardInterrupt:
+            pass
+        sys.settrace(None)
+    assert last > 50, last
+gc.collect()
+handles = spool._file.handles.get()
+print(len(handles._open) == len(handles._idle), len(handles._uses))
+keep()
+child = os.fork()
+if not child:
+    keep()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+OPENED_UNDER_AUDIT = """
+import sys, time
+from insend_relay.outbox import record
+from insend_relay.outbox.entry import Entry
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.spool import Spool
+
+spool = Spool(sys.argv[1], namespace="insend", most_bytes=10**8)
+opened = []
+sys.addaudithook(lambda event, words: opened.append(str(words[0])) if event == "open" else None)
+spool.keep([(Entry(Lane.parse("1/v/alice"), record.new_id(), b"{}"), "")], deadline=time.monotonic() + 60)
+print({path for path in opened if path.startswith(sys.argv[1])})
 """
 
 
@@ -46,10 +108,16 @@ def keep(spool: Spool, number: int = 1) -> None:
         spool.keep([(Entry(ALICE, record.new_id(), b"{}"), "")], deadline=time.monotonic() + PATIENCE_SECONDS)
 
 
+def output_of(program: str, spool: Spool) -> str:
+    command = [sys.executable, "-c", program, str(spool.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def opened_and_closed(spool: Spool) -> int:
     """Another process opens the file and closes it; how many events it saw."""
-    command = [sys.executable, "-c", OPENED_AND_CLOSED, str(spool.path)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout)
+    return int(output_of(OPENED_AND_CLOSED, spool))
 
 
 def test_in_uwsgis_master_the_file_is_closed_after_each_use(spool: Spool, master: types.SimpleNamespace) -> None:
@@ -156,6 +224,32 @@ def test_more_uses_at_once_than_connections_wait_or_are_told_that_the_spool_is_b
     assert spool.holds([str(ALICE)])
     for use in uses:
         use.__exit__(None, None, None)
+
+
+def test_uses_that_a_signal_handler_ends_by_an_exception_cost_no_connection_and_no_fork(spool: Spool) -> None:
+    assert output_of(INTERRUPTED_AT_EVERY_LINE, spool) == "True 0\n0\n"
+
+
+def test_the_file_is_made_by_sqlite_for_its_owner_alone(spool: Spool) -> None:
+    before = os.umask(0)
+    try:
+        made = output_of(OPENED_UNDER_AUDIT, spool)
+        keep(spool)
+    finally:
+        os.umask(before)
+    assert made == str({f"{spool.path}-flag"}) + "\n", "closing a descriptor of the file drops the locks of the process"
+    for end in ("", "-wal", "-shm", "-flag"):
+        assert Path(f"{spool.path}{end}").stat().st_mode & 0o777 == 0o600
+
+
+def test_uwsgis_mules_and_spoolers_fork_nothing(master: types.SimpleNamespace) -> None:
+    assert uwsgi.forks_workers()
+    master.mule_id = lambda: 1
+    assert not uwsgi.forks_workers()
+    master.mule_id = lambda: 0
+    assert uwsgi.forks_workers()
+    master.i_am_the_spooler = lambda: True
+    assert not uwsgi.forks_workers()
 
 
 def _open_files() -> list[str]:

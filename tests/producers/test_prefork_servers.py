@@ -79,6 +79,33 @@ def test_what_uwsgis_master_and_workers_spooled_comes_in_once_when_redis_is_back
     assert len(ids) == len(set(ids)) == 20 * EVENTS + 1
 
 
+MULE = """
+import time
+from insend_relay.producers import InSend
+
+insend = InSend.from_env()
+print("of the mule:", insend.link(visitor_uid="mule").where, flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_what_one_of_uwsgis_mules_spooled_comes_in_without_a_request(
+    environ: dict[str, str], namespace: str, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool.db", namespace=namespace, most_bytes=10**8)
+    mule, log = tmp_path / "mule.py", tmp_path / "log"
+    mule.write_text(MULE)
+    with EmbeddedRedis(tmp_path / "redis", server="redis") as away, connect(away.url, timeout_seconds=60) as client:
+        environ |= {"INSEND_REDIS_URL": away.url, "INSEND_SPOOL": str(spool.path)}
+        away.stop()
+        with served("uwsgi", "connect", log, environ, f"--mule={mule}"):
+            wait_until(lambda: "of the mule: spool" in log.read_text(errors="replace"))
+            away.start()
+            wait_until(lambda: not spool.may_hold())
+        assert len(kept_ids(Outbox(client, namespace=namespace), "mule")) == 1
+
+
 def test_the_settings_for_uwsgi_that_the_docs_show_work(environ: dict[str, str], tmp_path: Path) -> None:
     (shown,) = re.findall(r"```ini\n(.*?)```", DEPLOY.read_text(), re.DOTALL)
     settings = tmp_path / "uwsgi.ini"
