@@ -30,11 +30,17 @@ from insend_relay.producers.packing import packed
 
 
 class _TimedSocket:
-    """A socket that gives up at ``deadline`` (monotonic seconds), however its time is spent."""
+    """A socket that gives up at ``deadline`` (monotonic seconds), however its time is spent.
+
+    Attributes:
+        deadline: When it gives up.
+        may_have_sent: Whether the system may have taken what was to be sent last.
+    """
 
     def __init__(self, inner: socket.socket) -> None:
         self._inner = inner
         self.deadline = time.monotonic() + CONNECT_SECONDS
+        self.may_have_sent = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -43,9 +49,11 @@ class _TimedSocket:
         """Ignored: redis-py sets its own, per read; the deadline is what counts."""
 
     def sendall(self, data: bytes) -> None:
+        self.may_have_sent = False
         rest = memoryview(data)
         while rest:
             self._take_time()
+            self.may_have_sent = True  # first: a signal handler may raise an exception right after the call
             rest = rest[self._inner.send(rest) :]
 
     def recv(self, *args: Any) -> bytes:
@@ -138,7 +146,7 @@ class TimedConnection:
         """Run one command, once.
 
         An error that Redis answers with is raised as redis-py's; ResponseError leaves the connection in order. When
-        the connection itself fails it is OutboxUnreachable, ``unknown`` once the whole command had been sent, and Late
+        the connection itself fails it is OutboxUnreachable, ``unknown`` once the command may have been sent, and Late
         when that is all that is wrong.
         """
         self._socket.deadline = deadline
@@ -170,7 +178,10 @@ class TimedConnection:
         data = b"".join([packed(command) for command in commands])
         try:
             self._socket.sendall(data)
-        except OSError as error:
+        except OSError as error:  # of the socket, or of a signal handler: a time limit often raises TimeoutError
+            if self._socket.may_have_sent:
+                reason = f"the connection to Redis failed while the command was sent: {error}"
+                raise OutboxUnreachable(reason, unknown=True) from error
             raise OutboxUnreachable(f"Redis took no command: {error}") from error
 
     def _read(self) -> Any:

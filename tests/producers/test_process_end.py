@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from waiting import PATIENCE_SECONDS
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.background import Background
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend
 from insend_relay.producers.pool import MAX_CONNECTIONS
 
@@ -98,6 +100,33 @@ def test_a_call_that_a_signal_handler_ends_by_an_exception_costs_no_connection(i
     assert insend.link(visitor_uid=1).where == "redis"
     pool = insend._link._pools.get()
     assert len(pool._open) == len(pool._idle)
+
+
+class Interrupting:
+    """A socket whose process gets a signal right after it has sent a command; the handler raises an exception."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def send(self, data: memoryview) -> int:
+        self._inner.send(data)
+        raise TimeoutError("the application's time limit")
+
+
+def test_a_time_limit_that_ends_a_call_when_its_command_was_sent_does_not_keep_the_event_twice(
+    redis_url: str, namespace: str, outbox: Outbox, tmp_path: Path
+) -> None:
+    settings = {"redis_url": redis_url, "namespace": namespace, "spool": str(tmp_path / "spool.db")}
+    with InSend(app_key="a", domain="shop.example.com", **settings) as insend:  # type: ignore[arg-type]
+        insend.connect()
+        timed = insend._link._pools.get()._idle[0]._socket
+        timed._inner = Interrupting(timed._inner)  # type: ignore[assignment]
+        assert insend.link(visitor_uid=1).where == "spool"
+        wait_until(lambda: not insend._spooling.may_take())
+    assert outbox.read("LLEN", outbox.keys.lane(Lane.parse("a/v/1"))) == 1
 
 
 def test_a_connection_that_was_lost_between_two_steps_is_counted_no_more(insend: InSend) -> None:
