@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -33,7 +32,10 @@ class Background:
         self._work = work
         self._wanted = wanted
         self._place: dict[str, threading.Thread] = {}
-        self._nudges: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may be re-entered
+        # Released when the thread is to look again. Not a queue: gevent can patch the threads and leave queues as they
+        # are, and such a queue would block all greenlets.
+        self._nudged = threading.Lock()
+        self._nudged.acquire()
 
     def start(self) -> None:
         """Start the thread if it does not run; RuntimeError when there is none to be had."""
@@ -54,18 +56,18 @@ class Background:
 
     def nudge(self) -> None:
         """Wake the thread from ``wait``; the caller has noted beforehand what there is to do."""
-        if self._nudges.empty():  # else it wakes anyway, and looks after that
-            self._nudges.put(None)
+        if self._nudged.locked():  # else it wakes anyway, and looks after that
+            with suppress(RuntimeError):  # another call has released it since
+                self._nudged.release()
 
-    def wait(self, seconds: float | None = None) -> None:
-        """For ``work``: sleep until a nudge, or for so long."""
-        with suppress(queue.Empty):
-            self._nudges.get(timeout=seconds)
+    def wait(self, seconds: float = -1) -> None:
+        """For ``work``: sleep until a nudge, or for so long; -1 sets no limit."""
+        self._nudged.acquire(timeout=seconds)
 
     def dismiss(self) -> None:
         """Tell the thread to end, and wait for nothing."""
         self.stopped = True
-        self._nudges.put(None)
+        self.nudge()
 
     def stop(self, seconds: float) -> None:
         """Tell the thread to end, and wait for it, at most so long."""
@@ -80,7 +82,7 @@ class Background:
         while threading.Lock is not kind:
             # gevent has patched the threads meanwhile. Since then threading knows this one by another ident, and would
             # print an error at its end. So it sleeps until the process ends.
-            self._nudges.get()
+            self.wait()
 
     def _do_work(self) -> None:
         me = threading.current_thread()

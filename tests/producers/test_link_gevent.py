@@ -115,9 +115,25 @@ where()
 until = time.monotonic() + 60
 while old._connector._place and time.monotonic() < until:
     time.sleep(0.01)
-print(connection._look.fileno(), old._connector._place, dict(old._open))
+print(connection._look.fileno(), old._connector._place, list(old._open))
 """,
-        "-1 {} {}",
+        "-1 {} []",
+    ),
+    "threads alone are patched": (
+        """
+from gevent import monkey
+monkey.patch_thread()
+print(where(), at_once(50, where), spooled(), at_once(50, spooled))
+""",
+        "redis {'redis'} spool {'spool'}",
+    ),
+    "queues alone are not patched": (
+        """
+from gevent import monkey
+monkey.patch_all(queue=False)
+print(where(), at_once(50, where), spooled(), at_once(50, spooled))
+""",
+        "redis {'redis'} spool {'spool'}",
     ),
     "sockets alone are patched": (
         """
