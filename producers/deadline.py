@@ -15,6 +15,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_ur
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    RedisError,
     ResponseError,
 )
 from redis.exceptions import (
@@ -27,6 +28,21 @@ from insend_relay.outbox.process import abandon
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 from insend_relay.producers.keepalive import keep_alive
 from insend_relay.producers.packing import packed
+
+# What reading an answer may raise: redis-py takes its form for granted, and stumbles in any of Python's own ways. Another
+# exception is the application's: its signal handler has raised it (a task's time limit), and must not be lost here.
+_OF_READING = (
+    RedisError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class _TimedSocket:
@@ -191,7 +207,7 @@ class TimedConnection:
             raise
         except RedisTimeoutError as error:
             raise Late("Redis did not answer in time", unknown=True) from error
-        except Exception as error:  # whatever redis-py stumbles over: it takes an answer's form for granted
+        except _OF_READING as error:
             raise OutboxUnreachable(f"Redis broke off before it answered: {error}", unknown=True) from error
 
     def is_stale(self) -> bool:

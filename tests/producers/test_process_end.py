@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from broken_redis import broken_redis, handshake_then, silent
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox import uwsgi
@@ -127,6 +128,35 @@ def test_a_time_limit_that_ends_a_call_when_its_command_was_sent_does_not_keep_t
         assert insend.link(visitor_uid=1).where == "spool"
         wait_until(lambda: not insend._spooling.may_take())
     assert outbox.read("LLEN", outbox.keys.lane(Lane.parse("a/v/1"))) == 1
+
+
+class TimeLimit(Exception):
+    """As Celery's and RQ's time limits raise one, from a signal handler."""
+
+
+def test_the_exception_of_a_time_limit_is_not_lost_while_an_answer_is_read(namespace: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with (
+            broken_redis(handshake_then(silent)) as url,
+            InSend(
+                app_key="a",
+                domain="shop.example.com",
+                redis_url=url,
+                namespace=namespace,
+                enqueue_timeout_ms=int(PATIENCE_SECONDS * 1000),
+            ) as insend,
+            pytest.raises(TimeLimit),
+        ):
+            insend.connect()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            insend.link(visitor_uid=1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_connection_that_was_lost_between_two_steps_is_counted_no_more(insend: InSend) -> None:
