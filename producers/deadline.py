@@ -29,8 +29,8 @@ from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 from insend_relay.producers.keepalive import keep_alive
 from insend_relay.producers.packing import packed
 
-# What reading an answer may raise: redis-py takes its form for granted, and stumbles in any of Python's own ways. Another
-# exception is the application's: its signal handler has raised it (a task's time limit), and must not be lost here.
+# What reading an answer may raise: redis-py takes its form for granted, and stumbles in any of Python's own ways. Any
+# other exception is the application's: its signal handler has raised it (a time limit), and must not be lost here.
 _OF_READING = (
     RedisError,
     ArithmeticError,

@@ -110,6 +110,8 @@ class Pool:
         if self._connector.stopped:
             raise OutboxUnreachable("the connections to Redis were closed meanwhile")
         if (away := self._away) is not None:
+            with suppress(RuntimeError):  # an exception may have ended the thread that finds out when Redis is back
+                self._connector.start()
             raise type(away)(str(away))
         left = deadline - time.monotonic()
         if left <= 0:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +17,12 @@ import pytest
 from broken_redis import broken_redis, handshake_then, silent
 from waiting import PATIENCE_SECONDS, wait_until
 
+from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.background import Background
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
-from insend_relay.producers import InSend
+from insend_relay.producers import InSend, NotAccepted
 from insend_relay.producers.pool import MAX_CONNECTIONS
 
 AT_THE_END = """
@@ -130,6 +133,37 @@ def test_a_time_limit_that_ends_a_call_when_its_command_was_sent_does_not_keep_t
     assert outbox.read("LLEN", outbox.keys.lane(Lane.parse("a/v/1"))) == 1
 
 
+class Refuses(logging.Filter):
+    """An application's own filter, with a defect."""
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_a_defect_has_ended_the_thread_that_connects_calls_go_through_once_redis_is_back(
+    namespace: str, tmp_path: Path
+) -> None:
+    log, refuses = logging.getLogger("insend_relay.producers"), Refuses()
+    with EmbeddedRedis(tmp_path, server="redis") as away:
+        away.stop()
+        with InSend(app_key="a", domain="shop.example.com", redis_url=away.url, namespace=namespace) as insend:
+            log.addFilter(refuses)
+            try:
+                with pytest.raises(NotAccepted):
+                    insend.link(visitor_uid=1)
+            finally:
+                log.removeFilter(refuses)
+            away.start()
+            wait_until(lambda: is_kept(insend))
+
+
+def is_kept(insend: InSend) -> bool:
+    with suppress(NotAccepted):
+        return insend.link(visitor_uid=1).where == "redis"
+    return False
+
+
 class TimeLimit(Exception):
     """As Celery's and RQ's time limits raise one, from a signal handler."""
 
@@ -149,11 +183,11 @@ def test_the_exception_of_a_time_limit_is_not_lost_while_an_answer_is_read(names
                 namespace=namespace,
                 enqueue_timeout_ms=int(PATIENCE_SECONDS * 1000),
             ) as insend,
-            pytest.raises(TimeLimit),
         ):
             insend.connect()
             signal.setitimer(signal.ITIMER_REAL, 0.2)
-            insend.link(visitor_uid=1)
+            with pytest.raises(TimeLimit):
+                insend.link(visitor_uid=1)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
