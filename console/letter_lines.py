@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from insend_relay.console.wording import as_file
-from insend_relay.outbox.dead import BATCH, DeadLetters, Letter
+from insend_relay.outbox.dead import BATCH, INVALID, DeadLetters, Letter
 from insend_relay.outbox.errors import InvalidEvent
 from insend_relay.outbox.repair import Corrected
 from insend_relay.outbox.store import Outbox
@@ -22,6 +22,10 @@ from insend_relay.producers.correction import correct, stored_event
 # What the record says, so that it cannot have changed since the export; why and when a letter died, it can.
 _FROM_RECORD = ("seq", "app", "visitor_uid", "guest_uid", "type", "accepted_at", "payload_text", "payload_base64")
 _NO_PAYLOAD = "payload: missing; write the corrected event here as a JSON object (payload_text has the letter's)"
+
+# The letter of an invalid event holds text where the application gave a value that JSON does not have. That text may
+# keep the rules, and still is not what was meant.
+_UNCHANGED = "payload: is not corrected, and the event broke the rules (`insend dead show ID` lists the faults)"
 
 
 class LetterLine(NamedTuple):
@@ -91,10 +95,17 @@ class LetterLines:
         """What takes the letter's place; None when there is a fault."""
         faults = list(_faults(line, letter))
         if not faults:
+            unchanged = _is_unchanged(line, letter)
+            # An event that was not changed is the letter's own, whose numbers are as they were written.
+            data = stored_event(letter) if unchanged else line["payload"]
             try:
-                return correct(letter, _data(line, letter), strict=line.get("strict"))
+                event = correct(letter, data, strict=line.get("strict"))
             except InvalidEvent as error:
                 faults = as_file(error)
+            else:
+                if not (unchanged and letter.reason == INVALID and line.get("strict", True)):
+                    return event
+                faults = [_UNCHANGED]
         self.faults += ((number, fault) for fault in faults)
         return None
 
@@ -116,9 +127,6 @@ def _faults(line: dict[str, Any], letter: Letter) -> Iterator[str]:
         yield "strict: must be true or false"
 
 
-def _data(line: dict[str, Any], letter: Letter) -> dict[str, Any]:
-    """The event's data object. One that was not changed is the letter's own, whose numbers are as they were written."""
-    data: dict[str, Any] = line["payload"]
+def _is_unchanged(line: dict[str, Any], letter: Letter) -> bool:
     exported = json.loads(json.dumps(letter.as_dict()["payload"]), parse_float=Decimal)
-    unchanged = json.dumps(data, default=repr) == json.dumps(exported, default=repr)
-    return stored_event(letter) if unchanged else data
+    return json.dumps(line["payload"], default=repr) == json.dumps(exported, default=repr)

@@ -72,6 +72,24 @@ def test_corrected_events_take_the_place_of_their_letters_and_the_books_say_so(
     assert not {found.bytes for found in ids} & set(stored)
 
 
+def test_the_text_of_a_value_that_was_refused_is_not_sent_by_itself(insend: CommandLine, outbox: Outbox) -> None:
+    kept_as_text = {**ACCOUNT, "properties": {"order_id": "{1, 2}", "revenue": 5}}
+    invalid(outbox, kept_as_text)
+    (line,) = exported(insend)
+    result = send(insend, line)
+    assert (result.exit_code, counts(insend)) == (2, (1, 0, 1, 0))
+    assert "line 1: payload: is not corrected" in result.stderr
+    line["payload"]["properties"]["order_id"] = "12"
+    assert send(insend, line).exit_code == 0
+
+
+def test_strict_false_is_a_correction(insend: CommandLine, outbox: Outbox) -> None:
+    invalid(outbox, {**ACCOUNT, "properties": {"order_id": "7", "revenue": 5, "shop": "north"}})
+    (line,) = exported(insend)
+    assert send(insend, line).exit_code == 2
+    assert send(insend, {**line, "strict": False}).exit_code == 0
+
+
 def test_a_second_run_of_the_same_file_sends_nothing_also_when_the_event_died_again(
     insend: CommandLine, outbox: Outbox
 ) -> None:
