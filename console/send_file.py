@@ -105,11 +105,10 @@ class _Sender:
 
 
 def _say_where_to_go_on(numbered: list[tuple[int, bytes]], done: int) -> None:
-    click.echo(
-        f"{done:,} of {counted(len(numbered), 'event')} sent. The next one is in line {numbered[done][0]}: "
-        "once it works again, send the file from that line on.",
-        err=True,
-    )
+    said = f"{done:,} of {counted(len(numbered), 'event')} sent."
+    if done < len(numbered):
+        said += f" The next one is in line {numbered[done][0]}: once it works again, send the file from that line on."
+    click.echo(said, err=True)
 
 
 def _summarise(done: Counter[str]) -> None:

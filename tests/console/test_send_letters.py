@@ -304,3 +304,8 @@ def test_an_event_of_the_largest_size_goes_through(insend: CommandLine, outbox: 
     put(outbox)
     assert send(insend, *exported(insend)).exit_code == 0
     assert len(waiting(outbox)[1]) > 65_000
+
+
+def test_an_interruption_after_the_last_line_names_no_next_one(capsys: pytest.CaptureFixture[str]) -> None:
+    send_file._say_where_to_go_on([(1, b"{}"), (2, b"{}")], 2)
+    assert capsys.readouterr().err == "2 of 2 events sent.\n"
