@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import reentering
+from uncovered import without_coverage
 
 FEW_LINES = 20  # a call has hundreds of them; fewer would mean that they are not traced
 
@@ -33,7 +34,7 @@ MANY = {
 def run(way: str, redis_url: str, namespace: str, tmp_path: Path) -> tuple[int, dict[str, int]]:
     """How many there were, and what became of all events."""
     words = [sys.executable, reentering.__file__, way, redis_url, namespace, str(tmp_path / "spool.db")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, env=without_coverage())
     assert done.returncode == 0, done.stderr[-5_000:]
     said = json.loads(done.stdout)
     return said["number"], said["outcomes"]
