@@ -1,4 +1,4 @@
-"""A fork in C, as uWSGI does it: Python's fork hooks do not run."""
+"""Forks: in C, as uWSGI does it, so that Python's fork hooks do not run; and with the hooks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from waiting import PATIENCE_SECONDS
 _libc = ctypes.PyDLL(None)  # holds the interpreter's lock, as os.fork does
 
 
-def fork(run: Callable[[], object]) -> int:
-    """Run something in a forked child, which then ends; returns the child's process id."""
-    child: int = _libc.fork()
+def fork(run: Callable[[], object], *, hooks: bool = False) -> int:
+    """Run something in a forked child, which then ends, with 1 after an exception; returns the child's process id."""
+    child: int = os.fork() if hooks else _libc.fork()
     if not child:  # pragma: no cover - coverage does not follow
         code = 1
         try:

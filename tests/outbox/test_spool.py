@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import hookless
 import pytest
 from lanes import ALICE, BOB, GUEST
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.outbox import record, spool_handles
+from insend_relay.outbox import record, spool_file, spool_handles
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.keys import Lane
@@ -179,25 +180,23 @@ def test_a_child_that_was_forked_with_the_file_open_loses_nothing_when_others_cl
 
 def test_a_fork_in_the_middle_of_writes_leaves_both_sides_able(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_handles, "FORK_SECONDS", PATIENCE_SECONDS)  # a slow disk must not decide
+    monkeypatch.setattr(spool_file, "READ_SECONDS", PATIENCE_SECONDS)
     stop = threading.Event()
 
     def write() -> None:
         while not stop.is_set():
             keep(spool, event())
 
+    def in_child() -> None:
+        keep(spool, event(BOB))
+        assert spool.holds([str(BOB)])
+
     threads = [threading.Thread(target=write) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(10):
-            child = os.fork()
-            if not child:  # pragma: no cover - coverage does not follow
-                signal.alarm(int(PATIENCE_SECONDS))
-                try:
-                    keep(spool, event(BOB))
-                finally:
-                    os._exit(0 if spool.holds([str(BOB)]) else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert hookless.ended(hookless.fork(in_child, hooks=True)) == 0
     finally:
         stop.set()
         for thread in threads:

@@ -177,18 +177,14 @@ def test_a_child_that_was_forked_before_the_first_use_has_the_file(spool: Spool)
 def test_a_fork_waits_for_uses_and_one_that_lasts_too_long_makes_the_child_refuse(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def in_child() -> None:
+        with pytest.raises(SpoolError, match="SQLite does not survive"):
+            keep(spool)
+
     monkeypatch.setattr(spool_handles, "FORK_SECONDS", 0.01)
     keep(spool)
     with spool._file.transaction(time.monotonic() + PATIENCE_SECONDS):
-        child = os.fork()
-        if not child:  # pragma: no cover - coverage does not follow
-            try:
-                with pytest.raises(SpoolError, match="SQLite does not survive"):
-                    keep(spool)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        assert hookless.ended(child) == 0
+        assert hookless.ended(hookless.fork(in_child, hooks=True)) == 0
     keep(spool)
     assert spool.look().events == 2
 

@@ -71,17 +71,7 @@ def test_a_child_closes_its_copy_of_the_parents_connection_without_a_word(
             null = Path(os.devnull).stat().st_rdev
             assert [os.fstat(descriptor).st_rdev for descriptor in descriptors] == [null] * 2
 
-        if fork == "without hooks":
-            pid = hookless.fork(child)
-        else:
-            pid = os.fork()
-            if not pid:  # pragma: no cover - coverage does not follow
-                try:
-                    child()
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-        assert hookless.ended(pid) == 0
+        assert hookless.ended(hookless.fork(child, hooks=fork == "with hooks")) == 0
         calls(insend, 0, 5)  # a TLS close_notify of the child would have ended it
         assert list(insend._link._pools.get()._idle) == [connection]
 

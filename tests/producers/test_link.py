@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hookless
 import pytest
 import redis
 from broken_redis import NOT_OURS, Answer, broken_redis, drip, handshake_then, says, silent
@@ -228,16 +229,12 @@ def test_when_all_connections_are_busy_a_call_waits_for_one_of_them(redis_url: s
 def test_a_forked_child_has_a_link_of_its_own(insend: InSend, kept: Kept) -> None:
     insend.link(key_page_id="before", visitor_uid="42")
     parent_connection = pool_of(insend)._idle[0]
-    child = os.fork()
-    if not child:
-        signal.alarm(int(PATIENCE_SECONDS))
-        try:
-            insend.link(key_page_id="child", visitor_uid="42")
-            fresh = parent_connection not in pool_of(insend)._idle
-            os._exit(0 if fresh else 2)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def in_child() -> None:
+        insend.link(key_page_id="child", visitor_uid="42")
+        assert parent_connection not in pool_of(insend)._idle
+
+    assert hookless.ended(hookless.fork(in_child, hooks=True)) == 0
     insend.link(key_page_id="parent", visitor_uid="42")
     assert list(pool_of(insend)._idle) == [parent_connection]
     assert len(kept("v/42")) == 3

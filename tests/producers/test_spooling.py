@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hookless
 import pytest
 from waiting import PATIENCE_SECONDS, wait_until
 
@@ -304,14 +305,11 @@ def test_events_that_come_together_share_a_write_and_each_visitors_keep_their_or
 
 def test_a_forked_child_spools_with_a_thread_of_its_own(insend: InSend, spool: Spool) -> None:
     insend.link(visitor_uid=1)
-    child = os.fork()
-    if not child:  # pragma: no cover - coverage does not follow
-        where = ""
-        try:
-            where = insend.link(visitor_uid=2).where
-        finally:
-            os._exit(0 if where == "spool" else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def in_child() -> None:
+        assert insend.link(visitor_uid=2).where == "spool"
+
+    assert hookless.ended(hookless.fork(in_child, hooks=True)) == 0
     insend.link(visitor_uid=3)
     assert [row.entry and row.entry.lane and row.entry.lane.uid for row in spool.first(9)] == ["1", "2", "3"]
 
@@ -389,12 +387,14 @@ def test_a_forked_child_has_slots_of_its_own() -> None:
     slots = processes.get()
     taken, free = slots.take(), slots.take()
     slots.give_back(free)
-    child = os.fork()
-    if not child:  # pragma: no cover - coverage does not follow
+
+    def in_child() -> None:
         its = {processes.get().take(), processes.get().take()}
         slots.give_back(taken)
-        os._exit(1 if its & {taken, free} or processes.get().take() == taken else 0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert not its & {taken, free}
+        assert processes.get().take() != taken
+
+    assert hookless.ended(hookless.fork(in_child, hooks=True)) == 0
     assert processes.get().take() == free
 
 
