@@ -131,7 +131,11 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def transaction(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """Write; the machine's threads and processes do it one at a time. For background threads."""
+        """Write; the machine's threads and processes do it one at a time.
+
+        For background threads and operators' commands: it holds a lock, so a call, which may be re-entered, leaves it
+        to the thread that writes.
+        """
         with self._turn(deadline), errors_mapped("cannot be written"), self._connected(deadline) as connection:
             try:
                 _patiently(connection, "BEGIN IMMEDIATE", deadline)
