@@ -75,7 +75,7 @@ class Corrections:
 
     def letter_read(self, pick: int) -> Letter:
         """A letter as an operator has read it: just now, or before another one corrected it, or before it went."""
-        dead = sorted(self.model.dead)
+        dead = list(self.model.dead)  # as they died: the order of ids is another one each time, and picks must repeat
         now = DeadLetters(self.outbox).get(uuid.UUID(bytes=dead[pick % len(dead)]))
         before = self.letters_read
         corrected = [read for read in before if self.is_corrected(read)]
