@@ -171,10 +171,9 @@ def _(run: Run) -> None:
     size = (run.redis.folder / "appendonly.aof").stat().st_size
     before = resource.prlimit(run.redis.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(run.redis.pid, resource.RLIMIT_FSIZE, (size + run.chances.choice((1, 1_000, 10_000)), before[1]))
-    wait_for(lambda: not run.redis.alive, 2)
-    if run.redis.alive:
+    if not wait_for(lambda: not run.redis.alive, 2):
         resource.prlimit(run.redis.pid, resource.RLIMIT_FSIZE, before)
-    else:
+    if wait_for(lambda: not run.redis.alive, 0.1 * run.patience):  # also when the last write before that had failed
         run.redis.start()
 
 

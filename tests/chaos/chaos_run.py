@@ -58,6 +58,7 @@ STOP_SECONDS = 2.0
 DEATHS = ("redis: killed and restarted", "redis: slow to load", "redis: disk takes no more")
 FORGOTTEN_SECONDS = 3.0  # the two of everysec, and one in which a call and its note may lie apart
 DRAIN_SECONDS = 240.0
+LOOP_SECONDS = 240.0  # nothing in the loop of proxies and tracker takes so long, however busy the machine is
 HERE = Path(__file__).parent
 SETTINGS = {
     "INSEND_APP_KEY": "chaos",
@@ -107,8 +108,9 @@ class Run:
         durability: The producers' INSEND_DURABILITY.
         producers: How many processes.
         workers: How many.
-        patience: How many times as long as on an idle machine a worker may take to stop, and a pool to work, before
-            the run calls it wrong. Whether a promise of so many seconds is kept says a run with 1, on an idle machine.
+        patience: How many times as long as on an idle machine a worker may take to stop, a pool to work, and all to
+            drain, before the run calls it wrong. Whether a promise of so many seconds is kept says a run with 1, on an
+            idle machine.
     """
 
     def __init__(
@@ -193,7 +195,7 @@ class Run:
         async def do() -> T:
             return await work
 
-        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(LOOP_SECONDS)
 
     def in_loop(self, act: Callable[[], object]) -> None:
         """The same for a plain function."""
@@ -289,7 +291,7 @@ class Run:
     def drain(self) -> None:
         """Stop the producers and wait until nothing is under way any more."""
         self.producers.end(signal.SIGTERM)
-        give_up = time.monotonic() + DRAIN_SECONDS
+        give_up = time.monotonic() + DRAIN_SECONDS * self.patience
         while not self._drained() and time.monotonic() < give_up:
             self.workers.revive()
             if self.spool.may_hold():  # its producers have gone: what `insend spool flush` is for
@@ -300,7 +302,7 @@ class Run:
     def _flush(self) -> None:
         environ = self._environ(self.producers_redis, INSEND_SPOOL=str(self.folder / "spool.db"))
         command = [sys.executable, "-c", "from insend_relay.console.command import main; main()", "spool", "flush"]
-        subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+        subprocess.run(command, env=environ, capture_output=True, timeout=DRAIN_SECONDS * self.patience, check=False)
 
     def _drained(self) -> bool:
         try:
