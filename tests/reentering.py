@@ -34,7 +34,7 @@ outcomes: list[str] = []  # appending is one step for all threads
 
 def make(kind: Any = InSend, **more: Any) -> Any:
     _, _, url, namespace, spool = sys.argv
-    settings = {"redis_url": url, "namespace": namespace, "spool": spool, "enqueue_timeout_ms": 20_000, **more}
+    settings = {"redis_url": url, "namespace": namespace, "spool": spool, "enqueue_timeout_ms": 60_000, **more}
     return kind(app_key="test-app-key", domain="shop.example.com", **settings)
 
 

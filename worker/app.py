@@ -22,7 +22,7 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import tasks
 from insend_relay.worker.pump import PumpStep
-from insend_relay.worker.runtime import Runtime
+from insend_relay.worker.runtime import LAST_SECONDS, Runtime
 
 QUEUE = "insend"
 TASKS_AT_ONCE = 2  # under threads and gevent: one deliver, which is many lanes wide, and one replay
@@ -55,6 +55,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,  # a hint belongs to whoever is free
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
+        # A pool process that has ended at a stop is not reported as lost: the worker itself has ended before that.
+        "worker_lost_wait": settings.stop_seconds + LAST_SECONDS + 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,

@@ -69,7 +69,7 @@ import sys
 from insend_relay.producers import InSend, NotAccepted
 
 url, namespace, spool = sys.argv[1:]
-settings = dict(app_key="a", domain="shop.example.com", namespace=namespace, enqueue_timeout_ms=20_000)
+settings = dict(app_key="a", domain="shop.example.com", namespace=namespace, enqueue_timeout_ms=60_000)
 insend = InSend(**settings, redis_url=url)
 spooling = InSend(**settings, redis_url="redis://127.0.0.1:1/0", spool=spool)
 

@@ -30,7 +30,7 @@ def environ(redis_url: str, namespace: str) -> dict[str, str]:
         "INSEND_DOMAIN": "shop.example.com",
         "INSEND_REDIS_URL": redis_url,
         "INSEND_NAMESPACE": namespace,
-        "INSEND_ENQUEUE_TIMEOUT_MS": "10000",
+        "INSEND_ENQUEUE_TIMEOUT_MS": "60000",
     }
 
 

@@ -36,7 +36,8 @@ url, namespace, spool, calls_before = sys.argv[1:]
 class Last:
     def __init__(self):
         self.insend = InSend(
-            app_key="a", domain="shop.example.com", redis_url=url, namespace=namespace, spool=spool
+            app_key="a", domain="shop.example.com", redis_url=url, namespace=namespace, spool=spool,
+            enqueue_timeout_ms=60_000,
         )
         self.refused, self.print = NotAccepted, print
         for _ in range(int(calls_before)):
@@ -127,8 +128,8 @@ class Interrupting:
 def test_a_time_limit_that_ends_a_call_when_its_command_was_sent_does_not_keep_the_event_twice(
     redis_url: str, namespace: str, outbox: Outbox, tmp_path: Path
 ) -> None:
-    settings = {"redis_url": redis_url, "namespace": namespace, "spool": str(tmp_path / "spool.db")}
-    with InSend(app_key="a", domain="shop.example.com", **settings) as insend:  # type: ignore[arg-type]
+    settings: Any = {"redis_url": redis_url, "namespace": namespace, "spool": str(tmp_path / "spool.db")}
+    with InSend(app_key="a", domain="shop.example.com", enqueue_timeout_ms=60_000, **settings) as insend:
         insend.connect()
         timed = insend._link._pools.get()._idle[0]._socket
         timed._inner = Interrupting(timed._inner)  # type: ignore[assignment]

@@ -42,7 +42,7 @@ class Shop:
     """An InSend, or an AsyncInSend with a loop of its own, called in the same way."""
 
     def __init__(self, *, is_async: bool, **settings: Any) -> None:
-        settings = {"app_key": APP, "domain": "shop.example.com", "enqueue_timeout_ms": 10_000, **settings}
+        settings = {"app_key": APP, "domain": "shop.example.com", "enqueue_timeout_ms": 60_000, **settings}
         self.insend: Any = (AsyncInSend if is_async else InSend)(**settings)
         self._loop = asyncio.new_event_loop() if is_async else None
         if self._loop is not None:
