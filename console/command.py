@@ -74,8 +74,18 @@ class _Commands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Insend Relay: every accepted event reaches the InSend tracker, in order per visitor."""
-    if ctx.invoked_subcommand != "worker":
-        logging.getLogger("insend_relay").addHandler(_NOT_SHOWN)
+    if ctx.invoked_subcommand == "worker":  # it logs warnings, and imports nothing before gevent has patched
+        return
+    logging.getLogger("insend_relay").addHandler(_NOT_SHOWN)
+    if ctx.invoked_subcommand != "doctor":  # which has a finding for each
+        for unknown in _unknown_variables():
+            click.echo(f"insend: warning: {unknown}", err=True)
+
+
+def _unknown_variables() -> list[Any]:
+    from insend_relay.outbox.settings import unknown_variables  # noqa: PLC0415 - not before gevent has patched
+
+    return list(unknown_variables())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

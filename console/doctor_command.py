@@ -13,9 +13,9 @@ import click
 from insend_relay.console.exits import FINDING
 from insend_relay.console.terminal import json_option, plain, print_json, screen
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.doctor import Finding, examine, read_facts
+from insend_relay.outbox.doctor import Finding, examine, examine_variables, read_facts
 from insend_relay.outbox.errors import SpoolError
-from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.settings import Settings, unknown_variables
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 
@@ -32,7 +32,7 @@ def doctor(*, as_json: bool) -> None:
     Exit code 1 when something is BAD: then events may be lost. Sends nothing to the tracker.
     """
     settings = Settings.from_env()
-    findings = [_tracker(settings), _spool(settings)]
+    findings = [_tracker(settings), _spool(settings), *examine_variables(unknown_variables())]
     try:
         with connect(settings.redis_url) as client:  # not open_outbox: it has to write, and this may be a replica
             facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)

@@ -7,7 +7,7 @@ Each finding says what is at stake and how to mend it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from insend_relay.outbox.durability import Asking, Durability, patience_ms
 from insend_relay.outbox.errors import OutboxError, OutboxRefused
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.unknown_variables import UnknownVariable
 
 State = Literal["good", "look", "bad", "unseen"]
 CLOCK_SECONDS = 60.0  # no event hangs on clocks, but times in logs that differ by more lead people astray
@@ -116,6 +117,16 @@ def examine(facts: Facts, settings: Settings) -> list[Finding]:
     ):
         findings += check(facts, settings)
     return findings
+
+
+def examine_variables(unknown: Sequence[UnknownVariable]) -> list[Finding]:
+    """Findings about the environment: a misspelt ``INSEND_SPOOL`` is a shop without a spool."""
+    if not unknown:
+        return [Finding("variables", "good", "each INSEND_* variable is a setting, or a platform's own")]
+    return [
+        Finding("variables", "bad" if each.near else "look", f"{each}. Correct its name, or remove it")
+        for each in unknown
+    ]
 
 
 def _version(facts: Facts, _: Settings) -> Iterator[Finding]:

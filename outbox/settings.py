@@ -1,13 +1,13 @@
 """Every setting, with its variable, default and meaning; the only module that reads the environment.
 
 ``Settings()`` has the defaults; ``Settings.from_env()`` reads the ``INSEND_*`` variables and raises one SettingsError
-that lists every fault. A variable that looks like a misspelt one of ours is a fault too; others are left alone.
+that lists every fault. An unknown ``INSEND_*`` variable is a warning in the log and never a fault: it may be a
+platform's (``unknown_variables``).
 ``docs/settings.md`` is written from this table (``python -m insend_relay.outbox.settings``).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.keys import APP_KEY
+from insend_relay.outbox.unknown_variables import PREFIX, UnknownVariable, find_unknown, warn_of
 
 MOST = 1_000_000_000  # of any number: 31 years, if it is seconds; beyond it servers and libraries overflow
-_PREFIX = "INSEND_"
 
 
 def _setting(default: Any, meaning: str, *, secret: bool = False, least: float | None = None) -> Any:
@@ -138,22 +138,19 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the ``INSEND_*`` variables; SettingsError lists every fault at once."""
+        """Read the ``INSEND_*`` variables; SettingsError lists every fault at once, and the log the unknown ones."""
         environ = os.environ if environ is None else environ
-        known = {variable(f): f for f in fields(cls)}
         values: dict[str, Any] = {}
         faults: list[str] = []
-        for name, text in environ.items():
-            if not name.startswith(_PREFIX):
-                continue
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-                faults.extend(f"{name}: no such setting; did you mean {setting}?" for setting in near)
-            elif text.strip():
+        for setting in fields(cls):
+            name = variable(setting)
+            if text := environ.get(name, "").strip():
                 try:
-                    values[known[name].name] = _parse(known[name], text.strip())
+                    values[setting.name] = _parse(setting, text)
                 except ValueError as error:
                     faults.append(f"{name}: {error}")
+        for unknown in unknown_variables(environ):
+            warn_of(unknown)
         settings = cls(**values)
         faults += settings._faults()
         if faults:
@@ -195,7 +192,12 @@ def _is_address(text: str, *schemes: str) -> bool:
 
 def variable(setting: Field[Any]) -> str:
     """The name of a setting's environment variable."""
-    return _PREFIX + setting.name.upper()
+    return PREFIX + setting.name.upper()
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[UnknownVariable]:
+    """The ``INSEND_*`` variables that are neither settings nor plainly a platform's; by default of this process."""
+    return find_unknown(os.environ if environ is None else environ, [variable(setting) for setting in fields(Settings)])
 
 
 def _parse(setting: Field[Any], text: str) -> Any:

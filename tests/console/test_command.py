@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -131,6 +132,14 @@ def test_what_the_library_logs_does_not_reach_the_terminal(insend: CommandLine) 
     result = insend.process("send", "link", "--visitor-uid", "alice", "--url", "https://shop.example.com/", **AWAY)
     (line,) = (line for line in result.stderr.splitlines() if "Redis" in line and "INSEND_REDIS_URL" not in line)
     assert line.startswith("insend: ")
+
+
+def test_a_misspelt_variable_is_a_warning_beside_the_answer(insend: CommandLine) -> None:
+    result = insend("status", "--json", INSEND_SPOL="/var/lib/spool.db", INSEND_TRACKER_PORT="tcp://10.96.0.11:443")
+    assert json.loads(result.stdout)["accepted"] == 0
+    warning = "insend: warning: INSEND_SPOL is not a setting and has no effect; did you mean INSEND_SPOOL?"
+    assert result.stderr.splitlines() == [warning]
+    assert result.exit_code == 0
 
 
 @pytest.mark.parametrize(("command", "silenced"), [("worker", "0"), ("sandbox", "1")])

@@ -36,6 +36,13 @@ def test_a_tracker_that_cannot_be_reached_is_worth_a_look(insend: CommandLine) -
     assert nowhere.startswith("look: nobody.invalid:443 cannot be reached")
 
 
+def test_a_misspelt_variable_is_bad_and_one_of_no_known_name_is_worth_a_look(insend: CommandLine) -> None:
+    assert finding(insend, "variables").startswith("good: ")
+    assert finding(insend, "variables", INSEND_XYZ="1").startswith("look: INSEND_XYZ is not a setting")
+    misspelt = finding(insend, "variables", INSEND_XYZ="", INSEND_SPOL="/var/lib/spool.db")
+    assert misspelt.startswith("bad: INSEND_SPOL is not a setting and has no effect; did you mean INSEND_SPOOL?")
+
+
 def test_behind_a_proxy_the_tracker_cannot_be_seen(insend: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     assert finding(insend, "tracker").startswith("unseen: tracker.convead.io:443 is reached through the proxy")
