@@ -80,7 +80,12 @@ class Settings:
 
     # Worker
     pool: Literal["prefork", "threads", "gevent"] = _setting("prefork", "Celery's pool.")
-    processes: int = _setting(0, "Pool processes under prefork; 0: one per core.", least=0)
+    processes: int = _setting(
+        0,
+        "Pool processes under prefork. 0: one for each core that the CPU affinity and the cgroup's CPU quota allow, "
+        "at most 8.",
+        least=0,
+    )
     concurrency: int = _setting(
         2048,
         "The most visitors whose events one process posts at the same time. It starts with 16, doubles while the "

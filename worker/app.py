@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import tasks
+from insend_relay.worker.cores import default_processes
 from insend_relay.worker.pump import PumpStep
 from insend_relay.worker.runtime import LAST_SECONDS, Runtime
 
@@ -79,7 +79,7 @@ def make_app(settings: Settings) -> Celery:
 def worker_arguments(settings: Settings, extra: Sequence[str] = ()) -> list[str]:
     """The arguments of ``celery worker`` for these settings; ``extra`` ones come last and win."""
     prefork = settings.pool == "prefork"
-    processes = (settings.processes or os.cpu_count() or 1) if prefork else TASKS_AT_ONCE
+    processes = (settings.processes or default_processes()) if prefork else TASKS_AT_ONCE
     return [
         "--quiet",  # no banner; the line that it is ready comes all the same
         "worker",
