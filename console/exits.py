@@ -7,7 +7,8 @@
     130 interrupted
     141 whoever read our output has gone (as a shell reports SIGPIPE)
 
-Anything else is a mistake of ours and keeps its traceback.
+A worker that has started ends with Celery's exit code, or with 70 when it cannot work (docs/cli.md has a table).
+Any other exception is a mistake of ours and keeps its traceback.
 """
 
 from __future__ import annotations

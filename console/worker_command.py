@@ -19,7 +19,8 @@ def worker(celery_options: tuple[str, ...]) -> None:
     """Deliver waiting events until SIGTERM or Ctrl-C.
 
     Runs Celery by INSEND_POOL, INSEND_PROCESSES and INSEND_CONCURRENCY; CELERY_OPTIONS are handed on to it. A Redis
-    that is away is waited for; one that refuses our password or our keys ends it with exit code 3.
+    that is away is waited for; one that refuses our password or our keys ends it with exit code 3. Exit code 0 means
+    that it was told to stop; any other is a failure (docs/cli.md has a table).
     """
     if sys.platform == "win32":
         raise click.UsageError("the worker does not run on Windows: run it under Linux, such as in WSL or a container")
@@ -38,7 +39,10 @@ def worker(celery_options: tuple[str, ...]) -> None:
             raise click.UsageError("choose the pool by INSEND_POOL: it decides what is loaded before Celery is")
     with needs("worker", "celery", "kombu", "billiard", "gevent", "requests", "tenacity"):
         from insend_relay.worker.app import app, must_be_allowed, worker_arguments  # noqa: PLC0415 - see above
+        from insend_relay.worker.program import check_broker, check_semaphores, run  # noqa: PLC0415 - see above
     must_be_allowed(settings)
+    check_semaphores(settings)
+    check_broker(app, settings)
     app.runtime.process()  # SettingsError for certificates or a proxy that will not do
-    app.worker_main(worker_arguments(settings, celery_options))
-    raise SystemExit(app.runtime.exit_code)
+    code = run(worker_arguments(settings, celery_options))
+    raise SystemExit(app.runtime.exit_code or code)

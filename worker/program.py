@@ -1,0 +1,70 @@
+"""Celery's worker in this process: what must be there before it starts, and the exit code with which it ends.
+
+What only a person can repair is found before the start and said in a sentence: Celery would log a traceback. What ends
+by itself (a broker that is away) is left to Celery, which waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import billiard
+from celery import Celery
+from celery.bin.celery import celery
+from celery.exceptions import ImproperlyConfigured
+
+from insend_relay.outbox.errors import RelayError, SettingsError
+from insend_relay.outbox.settings import Settings
+
+EX_FAILURE = 1  # Celery's own, for an unrecoverable error
+_MODULE = "insend_relay.worker.app"
+
+
+def check_broker(app: Celery, settings: Settings) -> None:
+    """SettingsError when the broker's address can never be used; one that is away or refuses us is waited for.
+
+    Texts of exceptions are not repeated: some have parts of a password in them.
+    """
+    name = "INSEND_BROKER_URL" if settings.broker_url else "INSEND_REDIS_URL"
+    try:
+        with app.connection_for_write() as connection:
+            transport = connection.transport  # loads the broker's library
+            with contextlib.suppress(*connection.connection_errors, *connection.channel_errors):
+                transport.close_connection(transport.establish_connection())
+    except KeyError as error:
+        kind = (settings.broker_url or settings.redis_url).partition("://")[0]
+        raise SettingsError([f"{name}: Celery knows no broker of the kind {kind}://"]) from error
+    except ImportError as error:
+        raise SettingsError([f"{name}: this broker needs a package that is not installed ({error})"]) from error
+    except Exception as error:
+        kind = type(error).__name__
+        text = f"{name}: Celery cannot use it ({kind}): check host, port, database and the encoding of its password"
+        raise SettingsError([text]) from error
+
+
+def check_semaphores(settings: Settings) -> None:
+    """SettingsError when the prefork pool's processes cannot share locks here: no /dev/shm, or a read-only one."""
+    if settings.pool != "prefork":
+        return
+    try:
+        billiard.Lock()
+    except (OSError, ImportError) as error:  # ImportError: a Python that was built without semaphores
+        why = getattr(error, "strerror", None) or error
+        text = f"prefork needs a writable /dev/shm ({why}): mount a tmpfs there, or set threads or gevent"
+        raise SettingsError([f"INSEND_POOL: {text}"]) from error
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``celery worker`` until it ends; its exit code.
+
+    Celery's ``worker_main`` drops the code: a pid file that is taken, or a pool that cannot start, would end with 0.
+
+    Raises:
+        RelayError: Celery refuses its options.
+    """
+    try:
+        code = celery.main(args=["--app", _MODULE, *arguments], standalone_mode=False)
+    except ImproperlyConfigured as error:
+        raise RelayError(f"Celery refuses its options: {error}") from error
+    return EX_FAILURE if code is None else int(code)  # None: it was ended at once, as without a file to open
