@@ -7,19 +7,18 @@ our messages and discard them.
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
-from celery.signals import after_setup_logger, worker_process_shutdown, worker_shutting_down
+from celery.signals import worker_process_shutdown, worker_shutting_down
 
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
-from insend_relay.worker import tasks
+from insend_relay.worker import log, tasks
 from insend_relay.worker.cores import default_processes
 from insend_relay.worker.pump import PumpStep
 from insend_relay.worker.runtime import LAST_SECONDS, Runtime
@@ -58,6 +57,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # A pool process that has ended at a stop is not reported as lost: the worker itself has ended before that.
         "worker_lost_wait": settings.stop_seconds + LAST_SECONDS + 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_prefetch_count_reduction": False,  # nothing is prefetched
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
     }
@@ -70,9 +70,9 @@ def make_app(settings: Settings) -> Celery:
     app.runtime = runtime = Runtime(app, settings)
     tasks.register(app, runtime, settings)
     app.steps["worker"].add(PumpStep)
+    log.connect_signals()  # before the next: what is connected first is called first, and that one ends the process
     worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     worker_process_shutdown.connect(lambda **_: runtime.end_pool_process(), weak=False)
-    after_setup_logger.connect(_quiet)
     return app
 
 
@@ -110,12 +110,6 @@ def _celery_url(url: str) -> str:
     if not url.startswith("unix://"):
         return url
     return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix://", "redis+socket://", 1))
-
-
-def _quiet(**_: Any) -> None:
-    """Celery tells of each task received and done; a hint is not worth a line."""
-    for name in ("celery.worker.strategy", "celery.app.trace"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 app = make_app(Settings.from_env())

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MARGIN_SECONDS = 2.0  # what writing down an outcome may take, of the lease
+FAILING_SECONDS = 60.0  # an event that fails for so long is worth a line
 FIRST_PAUSE_SECONDS = 0.05  # while Redis is away; it doubles
 UNDECODABLE = "undecodable"
 CRASHED = "crashed worker"
@@ -174,8 +175,14 @@ class LaneRun:
         if verdict.until_ms:
             self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
         if verdict.began:
-            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", claim.app, outcome.reason)
+            logger.warning(
+                "app %s: the tracker takes nothing (%s); paused, nothing is lost",
+                claim.app,
+                outcome.reason,
+                extra={"subject": claim.app},
+            )
         tried = self._tried(claim, outcome, counts=verdict.counts)
+        _log_if_failing(claim, tried, outcome)
         if not verdict.counts:
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
             return
@@ -280,6 +287,22 @@ class _stop_when(stop_base):  # noqa: N801 - named as tenacity names its stops
 
     def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002 - tenacity's signature
         return self._so()
+
+
+def _log_if_failing(claim: Claim, tried: Tried, outcome: Outcome) -> None:
+    """Log an event that has failed for a minute, once: when the attempt is the first one after that minute."""
+    before = claim.attempts()
+    failing_ms = FAILING_SECONDS * 1000
+    if before.last_at_ms - before.first_at_ms < failing_ms <= tried.last_at_ms - tried.first_at_ms:
+        logger.warning(
+            "event %s (%s) has failed for %.0f s, attempts that count: %d, the last: %s; it is tried again, and its "
+            "visitor's other events wait for it",
+            _name(claim),
+            type_of(claim.data),
+            (tried.last_at_ms - tried.first_at_ms) / 1000,
+            tried.attempts,
+            outcome.reason,
+        )
 
 
 def _name(claim: Claim) -> str:

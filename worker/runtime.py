@@ -62,7 +62,7 @@ class Process:
 
 
 def _say_resumed(app: str) -> None:
-    logger.warning("app %s: the tracker takes events again", app)
+    logger.warning("app %s: the tracker takes events again", app, extra={"subject": app})
 
 
 class Runtime:
