@@ -22,21 +22,18 @@ def test_a_pid_file_that_is_taken_is_celery_s_exit_code(insend: CommandLine, tmp
 
 
 @pytest.mark.parametrize(
-    ("broker", "text"),
+    "broker",
     [
-        ("nosuch://127.0.0.1/1", "Celery knows no broker of the kind nosuch://"),
-        ("zookeeper://127.0.0.1/1", "this broker needs a package that is not installed (The kazoo"),
-        ("redis://127.0.0.1:1/name", "INSEND_BROKER_URL: "),
-        ("amqp://shop:s3c#r3t@127.0.0.1:1//", "Celery cannot use it (ValueError)"),
+        "nosuch://127.0.0.1/1",
+        "zookeeper://127.0.0.1/1",  # its library is not installed
+        "redis://127.0.0.1:1/name",
+        "amqp://shop:s3c#r3t@127.0.0.1:1//",
     ],
 )
-def test_a_broker_that_can_never_be_used_is_a_sentence_and_exit_code_2(
-    insend: CommandLine, broker: str, text: str
-) -> None:
+def test_a_broker_that_can_never_be_used_is_a_sentence_and_exit_code_2(insend: CommandLine, broker: str) -> None:
     result = insend.process("worker", INSEND_BROKER_URL=broker)
     assert result.returncode == 2
-    assert "INSEND_BROKER_URL" in result.stderr
-    assert text in result.stderr
+    assert "INSEND_BROKER_URL: " in result.stderr
     assert "Traceback" not in result.stderr
     assert not any(part in result.stderr for part in ("s3c", "r3t"))
 
