@@ -4,8 +4,8 @@ Three kinds (the dead letters are told apart by them, and replay can ask for one
 
     refused    the request was never sent: nobody listens, no such host, a bad certificate
     answered   the tracker answered; ``status`` says what
-    unknown    the request was sent and no whole answer came, or a gateway answered for the tracker (502, 504): the
-               tracker may have taken the event
+    unknown    the request was sent and no whole answer came, or a gateway answered for the tracker (502, 504, 520 to
+               527, 530): the tracker may have taken the event
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Literal
 
 from insend_relay.outbox.store import Failure
 
-UNREACHABLE = frozenset({408, 425, 429, 502, 503, 504})
+# 520 to 527 and 530 are Cloudflare's words for an origin that gives no proper answer.
+GATEWAY = frozenset({502, 504, *range(520, 528), 530})
+UNREACHABLE = GATEWAY | {408, 425, 429, 503}
 CLOSED = frozenset({401, 403, 404})
 OVERLOADED = frozenset({429, 503})
-GATEWAY = frozenset({502, 504})
 ANSWER_CHARACTERS = 500
 CUT = "cut at shutdown"
 

@@ -8,6 +8,7 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.policy import Dead, Policy, Retry
 
+GATEWAYS = (520, 521, 522, 523, 524, 525, 526, 527, 530)
 HOUR, DAY = 3_600, 86_400
 REFUSED = Outcome("refused", answer="connection refused")
 TIMED_OUT = Outcome("unknown", answer="no whole answer within 15 s")
@@ -22,14 +23,16 @@ def policy() -> Policy:
     return Policy(Settings(retry_jitter=0))
 
 
-@pytest.mark.parametrize("outcome", [REFUSED, TIMED_OUT, *(answered(s) for s in (408, 425, 429, 502, 503, 504))])
+@pytest.mark.parametrize(
+    "outcome", [REFUSED, TIMED_OUT, *(answered(s) for s in (408, 425, 429, 502, 503, 504, *GATEWAYS))]
+)
 def test_an_unreachable_tracker_is_given_up_after_ten_attempts_and_a_day(policy: Policy, outcome: Outcome) -> None:
     assert isinstance(policy.decide(outcome, attempts=500, age_seconds=DAY - 1, tried_seconds=0), Retry)
     assert isinstance(policy.decide(outcome, attempts=9, age_seconds=7 * DAY, tried_seconds=0), Retry)
     assert policy.decide(outcome, attempts=10, age_seconds=DAY + 1, tried_seconds=0) == Dead(outcome.reason)
 
 
-@pytest.mark.parametrize("status", [500, 501, 505, 520, 599])
+@pytest.mark.parametrize("status", [500, 501, 505, 519, 528, 529, 531, 599])
 def test_another_server_error_is_given_up_after_ten_attempts_and_an_hour(policy: Policy, status: int) -> None:
     assert isinstance(policy.decide(answered(status), attempts=10, age_seconds=HOUR - 1, tried_seconds=0), Retry)
     assert isinstance(policy.decide(answered(status), attempts=9, age_seconds=2 * HOUR, tried_seconds=0), Retry)
@@ -79,6 +82,7 @@ def test_the_numbers_are_settings() -> None:
         (TIMED_OUT, "unreachable", True),
         (answered(502), "unreachable", True),
         (answered(504), "unreachable", True),
+        *((answered(status), "unreachable", True) for status in GATEWAYS),
         (answered(503), "unreachable", False),
         (answered(401), "closed", False),
         (answered(403), "closed", False),
