@@ -7,24 +7,39 @@ rest of it had better not change under anybody's feet. So these few lines name g
 from __future__ import annotations
 
 import select
+import time
 from pathlib import Path
 from typing import Any
 
-import gevent.socket
 import gevent.ssl
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
-from urllib3.util.connection import allowed_gai_family
 
 from insend_relay.outbox.errors import SettingsError
-from insend_relay.worker.exchange import Ended
+from insend_relay.worker.dialing import Address, Dialer
+from insend_relay.worker.idle_connections import MAX_IDLE_SECONDS, expires_at
 
 
-class _Cooperative:
-    """Connects as gevent does: the thread's other greenlets go on meanwhile."""
+class Cooperative:
+    """A connection that connects as gevent does: the thread's other greenlets go on meanwhile.
 
+    Attributes:
+        dialer: Opens the TCP connection.
+        address: Where it leads; None before TCP is connected.
+        accepted: Whether the server itself is known to have accepted it, not only the kernel of its machine.
+        expires_at: Until when it may be used at all, by the monotonic clock.
+        idle_seconds: For how long it may be idle.
+        answered_at: When the last answer came; 0 before any.
+    """
+
+    dialer: Dialer
+    address: Address | None = None
+    accepted = False
+    expires_at = 0.0
+    idle_seconds = MAX_IDLE_SECONDS
+    answered_at = 0.0
     _readable: select.poll | None = None
 
     @property
@@ -39,42 +54,26 @@ class _Cooperative:
         return not self._readable.poll(0)
 
     def _new_conn(self) -> Any:
-        """Connect to the first address that answers; all of them together have the call's deadline."""
+        """The TCP connection, to the tracker or to its proxy; all addresses together have the call's deadline."""
         self._readable = None
         host, port, options = self._dns_host, self.port, self.socket_options or ()  # type: ignore[attr-defined]
         try:
-            addresses = gevent.socket.getaddrinfo(
-                host, port, family=allowed_gai_family(), type=gevent.socket.SOCK_STREAM
-            )
+            addresses = self.dialer.resolve(host, port)
         except OSError as error:
             raise NameResolutionError(host, self, error) from error  # type: ignore[arg-type]
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in addresses:
-            try:
-                connection = gevent.socket.socket(family, kind, protocol)
-            except OSError as error:  # a family that this machine does not have
-                failure = error
-                continue
-            try:
-                for option in options:
-                    connection.setsockopt(*option)
-                connection.connect(address)
-            except OSError as error:
-                connection.close()
-                failure = error
-            except Ended:
-                connection.close()
-                raise
-            else:
-                return connection
-        raise NewConnectionError(self, str(failure)) from failure  # type: ignore[arg-type]
+        try:
+            connection, self.address = self.dialer.connect(addresses, options)
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]
+        self.expires_at = expires_at(time.monotonic())
+        return connection
 
 
-class HTTP(_Cooperative, HTTPConnection):
+class HTTP(Cooperative, HTTPConnection):
     """http://"""
 
 
-class HTTPS(_Cooperative, HTTPSConnection):
+class HTTPS(Cooperative, HTTPSConnection):
     """https://"""
 
 

@@ -2,7 +2,8 @@
 
 A tracker's answer nearly always is a short one of a known length that arrives in one piece. Such a one is read here by
 one regular expression; any other, down to the last oddity that HTTP allows, is left to http.client, with the bytes that
-have come put before the rest. What is read either way is the same: status, the beginning of the body, Retry-After.
+have come put before the rest. What is read either way is the same: status, the beginning of the body, Retry-After, and
+how long the server keeps an idle connection.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _MOST_BYTES = 131_072  # of an answer, its interim ones, headers and trailers am
 # A status line and its headers; no status without a body, none that another answer follows
 _USUAL = re.compile(rb"HTTP/1\.1 (2(?!04)|3(?!04)|4|5)(\d\d) [^\r\n]*\r\n((?:[\w-]+:[^\r\n]*\r\n)*)\r\n")
 _LENGTH = re.compile(rb"(?:^|\n)content-length: *(\d{1,9}) *\r\n")
+_KEEP_ALIVE = re.compile(r"timeout *= *\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
+_KEEP_ALIVE_LINES = re.compile(rb"(?:^|\n)keep-alive:([^\r\n]*)")
 _SPECIAL = re.compile(rb"transfer-encoding:|retry-after:|connection:(?! *keep-alive *\r\n)")
 
 
@@ -35,19 +38,14 @@ class Answer(NamedTuple):
         body: The beginning of the body; what there was of it when it broke off.
         retry_after: The header, when there is one.
         reusable: Whether the connection is fit for another exchange: the answer ended where it said that it would.
+        idle_seconds: For how long it may be idle until then, when the answer says so.
     """
 
     status: int
     body: bytes
     retry_after: str | None
     reusable: bool
-
-
-def send(connection: Any, request: bytes) -> None:
-    """Write a request to a socket: one call where the kernel takes it whole, as it does with all but the largest."""
-    sent = connection.send(request)
-    if sent < len(request):
-        connection.sendall(memoryview(request)[sent:])
+    idle_seconds: float | None = None
 
 
 def receive(connection: Any) -> Answer:
@@ -64,7 +62,10 @@ def receive(connection: Any) -> Answer:
         lengths = _LENGTH.findall(headers)
         whole = len(lengths) == 1 and headers.count(b"content-length") == 1 and _SPECIAL.search(headers) is None
         if whole and head.end() + int(lengths[0]) == len(came):
-            return Answer(int(head[1] + head[2]), came[head.end() :][:BODY_BYTES], None, reusable=True)
+            lines = _KEEP_ALIVE_LINES.findall(headers) if b"keep-alive:" in headers else ()
+            idle_seconds = _idle_seconds(b",".join(lines).decode("latin-1")) if lines else None
+            body = came[head.end() :][:BODY_BYTES]
+            return Answer(int(head[1] + head[2]), body, None, reusable=True, idle_seconds=idle_seconds)
     return _by_the_book(came, connection)
 
 
@@ -82,7 +83,14 @@ def _by_the_book(came: bytes, connection: Any) -> Answer:
         ended = response.isclosed() and not response.will_close and source.is_dry and response.status != SWITCHED
     except (HTTPException, OSError, ValueError, Ended):  # nor of the body
         body, ended = b"", False
-    return Answer(response.status, body[:BODY_BYTES], response.getheader("Retry-After"), ended)
+    idle_seconds = _idle_seconds(response.getheader("Keep-Alive", ""))
+    return Answer(response.status, body[:BODY_BYTES], response.getheader("Retry-After"), ended, idle_seconds)
+
+
+def _idle_seconds(keep_alive: str) -> float | None:
+    """One second less than the server promises: a request on its way must not meet the end of the connection."""
+    promised = _KEEP_ALIVE.search(keep_alive)
+    return max(0.0, int(promised[1]) - 1.0) if promised else None
 
 
 class _Source:

@@ -33,12 +33,15 @@ class Outcome:
         status: The HTTP status, when there was one.
         answer: The first 500 characters of the answer, or what went wrong. May repeat what was sent: never logged.
         retry_after_seconds: What the tracker asked us to wait (429, 503), when it did.
+        open_connections: When no further connection could be opened, or the tracker closed it at once: how many others
+            this process had open. 0 in all other cases, and when there were no others.
     """
 
     kind: Literal["refused", "answered", "unknown"]
     status: int | None = None
     answer: str = ""
     retry_after_seconds: float | None = None
+    open_connections: int = 0
 
     @classmethod
     def of_status(cls, status: int, answer: str, retry_after_seconds: float | None) -> Outcome:

@@ -7,6 +7,10 @@ where requests.post takes 730 (docs/benchmarks.md has the loops of either).
 A call is made in a greenlet, of which a thread has hundreds. No redirect is followed (an event must not wander to
 another host), nothing is sent twice by a library, cookies are off, TLS is verified, and the whole call has one
 deadline, from looking up the host to the end of the answer.
+
+Connections are kept open and used again (``idle_connections``). A POST that gets no answer is not sent again here: its
+outcome is unknown, and is recorded in the outbox before the next attempt. All that follows from it here is that the
+next POST uses a connection that has answered since, or a new one (``dialing``).
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ from typing import Self, cast
 from urllib.parse import urlsplit
 
 import gevent
+import gevent.socket
 import requests
 from requests.utils import select_proxy
-from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, SSLError
 from urllib3.util.proxy import connection_requires_http_tunnel
@@ -32,27 +36,37 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.worker.adapter import HTTP, HTTPS, Adapter
-from insend_relay.worker.exchange import Ended, receive, send
+from insend_relay.worker.dialing import Dialer
+from insend_relay.worker.exchange import Ended, receive
+from insend_relay.worker.idle_connections import IdleConnections
 from insend_relay.worker.outcome import CUT, DELIVERED, Outcome
 
 LATE = "late"
+DIAL_AGAIN_SECONDS = 0.25  # after a connection that could not be opened, when no other is open
+DIALS_LOOK_SECONDS = 0.01  # between two looks whether the other dials have ended
+ACCEPT_SECONDS = 0.1  # how long a new connection is watched before it is used, at a tracker that closes some at once
+WATCH_SECONDS = 600.0  # how long they are watched after the last one that was closed
 
 
 class _Call:
-    """One POST under way, in one greenlet; a context manager that raises Ended in it when the call must end.
+    """One POST in flight, in one greenlet; a context manager that raises Ended in it when the call must end.
 
     Attributes:
-        sent: Whether sending the request has begun: from then on the tracker may have it.
+        began_at: When it began, by the monotonic clock.
+        new: Whether its connection was, or was to be, opened for it.
+        sent: Whether some of the request has left: from then on the tracker may have it.
+        closed_at_once: Whether the tracker closed a new connection without an answer; it may limit their number.
         ended: Why it was ended from outside; empty when it was not.
     """
 
-    __slots__ = ("_deadline", "_greenlet", "_loop", "_open", "ended", "sent")
+    __slots__ = ("_deadline", "_greenlet", "_loop", "_open", "began_at", "closed_at_once", "ended", "new", "sent")
 
     def __init__(self, seconds: float) -> None:
         self._greenlet, self._loop = gevent.getcurrent(), gevent.get_hub().loop
         self._deadline = self._loop.timer(seconds)
         self._open = False
-        self.sent = False
+        self.began_at = time.monotonic()
+        self.new = self.sent = self.closed_at_once = False
         self.ended = ""
 
     def __enter__(self) -> Self:
@@ -82,13 +96,21 @@ class Tracker:
         url: Where to; http or https.
         timeout_seconds: The deadline of one POST, from looking up the host to the end of the answer.
         connections: How many are kept open: as many as there are concurrent calls.
+
+    Attributes:
+        dials_again_at: Until then no event should be claimed, by the monotonic clock: no connection is open, and none
+            could be opened a moment ago.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
         self._timeout_seconds = timeout_seconds
-        self._connections = connections
         self._calls: set[_Call] = set()
-        self._idle: list[HTTPConnection] = []  # the last used at the end
+        self._idle = IdleConnections(connections)
+        self._dialer = Dialer()
+        self._dialing = 0
+        self._in_flight = 0  # requests of which some has left
+        self._watches_until = 0.0
+        self.dials_again_at = 0.0
         with requests.Session() as session:
             around = session.merge_environment_settings(url, {}, None, None, None)
             if (select_proxy(url, around["proxies"]) or "").lower().startswith("socks"):
@@ -109,17 +131,19 @@ class Tracker:
             headers |= self._pool.proxy_headers
         self._head = _head(self._adapter.request_url(request, around["proxies"]), request.url or url, headers)
 
-    def post(self, body: bytes) -> Outcome:
+    def post(self, body: bytes, *, fresh: bool = False) -> Outcome:
         """Send one event.
 
         Args:
             body: The form, from ``form.form``.
+            fresh: Whether to open a connection for it, whatever idle ones there are: whether the tracker takes events
+                is not to be judged by a connection that something may have forgotten.
         """
         call = _Call(self._timeout_seconds)
         self._calls.add(call)
         try:
             with call:
-                return self._post(call, body)
+                return self._post(call, body, fresh=fresh)
         except Ended:
             return self._without_answer(call, call.ended)
         except (HTTPException, HTTPError, OSError, ValueError) as error:
@@ -127,46 +151,117 @@ class Tracker:
         finally:
             self._calls.discard(call)
 
-    def _post(self, call: _Call, body: bytes) -> Outcome:
-        connection = self._take()
-        reusable = False
+    def _post(self, call: _Call, body: bytes, *, fresh: bool) -> Outcome:
+        connection = (None if fresh else self._idle.take(call.began_at)) or self._dialed_or_idle(call)
+        answer = None
         try:
+            request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+            taken = connection.sock.send(request)  # when it raises, the kernel has taken nothing
             call.sent = True
-            send(connection.sock, b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            self._in_flight += 1
+            if taken < len(request):
+                connection.sock.sendall(memoryview(request)[taken:])
             answer = receive(connection.sock)
-            reusable = answer.reusable
         finally:
-            if reusable and len(self._idle) < self._connections:
-                self._idle.append(connection)
+            self._in_flight -= call.sent
+            if answer is None:
+                self._unanswered(call, connection)
+            elif answer.reusable:
+                self._idle.put(connection, answer.idle_seconds)
             else:
                 connection.close()
+        if call.new and connection.address is not None:
+            self._dialer.worked(connection.address)
         if answer.status == HTTPStatus.OK:
             return DELIVERED
         return Outcome.of_status(answer.status, answer.body.decode(errors="replace"), _retry_after(answer.retry_after))
 
-    def _take(self) -> HTTPConnection:
-        """A connection that is open, and was not closed from the other side meanwhile."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_connected:
-                return connection
-            connection.close()
-        connection = cast("HTTPConnection", self._pool._new_conn())  # noqa: SLF001 - what it makes is public, and knows all that the pool knows
+    def _unanswered(self, call: _Call, connection: HTTP | HTTPS) -> None:
+        """The connection is of no use any more, and others may be in the same state: see ``drop_unanswered_since``."""
+        connection.close()
+        if call.ended == CUT:
+            return
+        self._avoid(connection)
+        if call.sent and call.new and not (call.ended or connection.accepted):
+            call.closed_at_once = True
+            self._watches_until = time.monotonic() + WATCH_SECONDS
+        else:
+            self._idle.drop_unanswered_since(call.began_at)
+
+    def _dialed_or_idle(self, call: _Call) -> HTTP | HTTPS:
+        """A new connection; when none can be opened, one that is idle: nothing has been sent yet."""
+        call.new = True
+        try:
+            return self._dial()
+        except (HTTPException, HTTPError, OSError, ValueError):
+            while self._dialing and not self._in_flight:  # whether this is an outage, the other dials show
+                gevent.sleep(DIALS_LOOK_SECONDS)
+            connection: HTTP | HTTPS | None = self._idle.take(time.monotonic())
+            if connection is None:
+                raise
+            call.new = False
+            return connection
+
+    def _dial(self) -> HTTP | HTTPS:
+        """A new connection, with TLS and through the proxy as the settings want it."""
+        connection = cast("HTTP | HTTPS", self._pool._new_conn())  # noqa: SLF001 - what it makes is public, and knows all that the pool knows
+        connection.dialer = self._dialer
+        self._dialing += 1
         try:
             if self._tunnels:
                 self._pool._prepare_proxy(connection)  # noqa: SLF001 - connects, by CONNECT
             else:
                 connection.connect()
+            self._check_accepted(connection)
         except BaseException:
             connection.close()
+            self._avoid(connection)
             raise
+        finally:
+            self._dialing -= 1
         return connection
 
+    def _check_accepted(self, connection: HTTP | HTTPS) -> None:
+        """See that the server has not closed a new connection at once, as one does that limits their number.
+
+        After a TLS handshake or a CONNECT that is certain. Without them the kernel of the server's machine completes
+        the connection and takes the request, whatever the server does then. So once a server has closed a new
+        connection without a word, each further one is watched for a moment before anything is sent on it.
+
+        Raises:
+            ConnectionAbortedError: It is closed.
+        """
+        if self._pool.scheme == "https":
+            connection.accepted = True
+        elif time.monotonic() < self._watches_until:
+            with gevent.Timeout(ACCEPT_SECONDS, False):
+                gevent.socket.wait_read(connection.sock.fileno())
+            if not connection.is_connected:
+                self._watches_until = time.monotonic() + WATCH_SECONDS
+                raise ConnectionAbortedError
+            connection.accepted = True
+
+    def _avoid(self, connection: HTTP | HTTPS) -> None:
+        """Try other addresses first, if the host has any."""
+        if connection.address is not None:
+            self._dialer.failed(connection.address)
+
     def _without_answer(self, call: _Call, why: str) -> Outcome:
-        """Before sending began the event was refused; afterwards nobody knows."""
+        """Before sending began the event was refused; afterwards the outcome is unknown."""
         if call.ended == LATE:
             why = f"no whole answer within {self._timeout_seconds:g} s" if call.sent else "connecting took too long"
-        return Outcome("unknown" if call.sent else "refused", answer=why)
+        others = self._others_open(call) if call.new else 0
+        if call.sent:
+            return Outcome("unknown", answer=why, open_connections=others if call.closed_at_once else 0)
+        if call.new and not others and call.ended != CUT:
+            self.dials_again_at = time.monotonic() + DIAL_AGAIN_SECONDS
+        return Outcome("refused", answer=why, open_connections=others)
+
+    def _others_open(self, call: _Call) -> int:
+        """How many connections are open besides that of a call which got none; 0 if there is doubt that they work."""
+        if call.ended == CUT or (call.ended == LATE and self._idle.answered_at < call.began_at):
+            return 0
+        return len(self._idle) + self._in_flight
 
     def cut(self) -> None:
         """End every call under way, at shutdown; their outcome is unknown."""
@@ -175,8 +270,7 @@ class Tracker:
 
     def close(self) -> None:
         """Close the idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        self._idle.close()
         self._adapter.close()
 
 

@@ -16,6 +16,9 @@ OTHERS = {
     "no reason": b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nOK",
     "kept alive": b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nOK",
     "other capitals": b"HTTP/1.1 200 OK\r\nCONTENT-LENGTH: 2\r\nconnection: Keep-Alive\r\n\r\nOK",
+    "kept for a while": b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=99\r\nContent-Length: 2\r\n\r\nOK",
+    "kept, said twice": b"HTTP/1.1 200 OK\r\nkeep-alive: max=9\r\nKeep-Alive: Timeout=5\r\nContent-Length: 0\r\n\r\n",
+    "kept for no time": b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 2\r\n\r\nOK",
     "refused": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nwrong",
     "asked to wait": b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n\r\n",
@@ -145,3 +148,24 @@ def test_a_200_whose_head_is_still_coming_when_the_call_is_ended_counts() -> Non
     assert receive(Dripping(b"HTTP/1.1 200 OK\r\nServer: x\r\n", 1)) == Answer(200, b"", None, reusable=False)
     with pytest.raises(Ended):
         receive(Dripping(b"HTTP/1.1 200 OK", 1))
+
+
+@pytest.mark.parametrize("more", [b"", b"Transfer-Encoding: identity\r\n"], ids=["usual", "by the book"])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"timeout=5", 4),
+        (b"max=100, TIMEOUT = 5", 4),
+        (b'timeout="5"', 4),
+        (b"timeout=1", 0),
+        (b"timeout=0", 0),
+        (b"max=100", None),
+        (b"timeout=soon", None),
+        (b"", None),
+    ],
+)
+def test_a_connection_may_be_idle_for_a_second_less_than_the_server_keeps_it(
+    value: bytes, seconds: float | None, more: bytes
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: " + value + b"\r\n" + more + b"Content-Length: 2\r\n\r\nOK"
+    assert read(answer, at_once=True).idle_seconds == seconds
