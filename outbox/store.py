@@ -35,6 +35,7 @@ class Claim(NamedTuple):
         data: The head's bytes as stored; ``record.decode`` reads them.
         tried: What is known of the head's earlier attempts, as stored; empty when there were none.
         now_ms: Redis's clock at the claim.
+        probe: Whether the app is paused, and this head shows whether the tracker takes events again.
     """
 
     lane: str
@@ -42,6 +43,7 @@ class Claim(NamedTuple):
     data: bytes
     tried: bytes
     now_ms: int
+    probe: bool = False
 
     @property
     def id(self) -> bytes:
@@ -220,7 +222,9 @@ class Outbox:
             version=record.VERSION,
             alone="1" if alone else "",
         )
-        claims = Claims(Claim(lane.decode(), fence, data, tried, now_ms) for lane, data, tried in lanes)
+        claims = Claims(
+            Claim(lane.decode(), fence, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
+        )
         claims.alone, claims.make_room = word == b"ALONE", word == b"MAKE_ROOM"
         return claims
 

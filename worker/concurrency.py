@@ -13,6 +13,9 @@ do so at the same moment, or each would take the others' queue for the tracker's
 what a short trouble has done: from then on it doubles up to one and a half times what it was. And after a quiet time it
 starts small again.
 
+A tracker, a proxy or a firewall may also limit the connections of an address. When no further connection can be opened
+while others are open, as many as are open is the highest limit for ten seconds; then one more is tried.
+
 So a strong tracker gets the most within a second, a weak one is not overrun again and again, and nobody has to tune.
 docs/benchmarks.md has the default beside the best fixed number.
 """
@@ -31,6 +34,7 @@ ANEW_SECONDS = 60.0  # between two looks whether to fall; the same for all, what
 RISES = 1.5  # and where it rises so much in between it goes on
 QUICK_SECONDS = 0.1  # what an answer may take in any case: the process itself takes some of it
 QUICK_TIMES = 1.5  # or so many times what it takes with few under way
+CEILING_SECONDS = 10.0  # how long the limit stays at the number of open connections when no further one can be opened
 ROUND_SHARE = 3 / 4  # of its calls must have ended: so a few that take very long do not hold it up
 
 
@@ -65,6 +69,8 @@ class Concurrency:
         self._clock = clock
         self._wall = wall
         self._limit = float(min(FIRST, most))
+        self._ceiling = float(most)
+        self._ceiling_ends = 0.0
         self._rises_slowly_from = float(most)
         self._took_some = False  # since the last halving
         self._begun = 0
@@ -93,6 +99,8 @@ class Concurrency:
         What counts begins only when all that began before has been answered, in the other processes too.
         """
         now = self._clock()
+        if now >= self._ceiling_ends:
+            self._ceiling = float(self._most)
         if now < self._look_at:
             return
         if now >= self._look_at + ANEW_SECONDS:
@@ -146,6 +154,20 @@ class Concurrency:
             if self._rises_slowly_from < self._limit:
                 self._fall(self._rises_slowly_from, self._clock())
 
+    def no_more_connections(self, call: Call, open_connections: int) -> None:
+        """No connection could be opened for a call, while others were open: it is over, and was not answered.
+
+        Args:
+            call: From ``begin``.
+            open_connections: How many others were open.
+        """
+        self._count(call, None)
+        now = self._clock()
+        self._ceiling, self._ceiling_ends = float(max(1, open_connections)), now + CEILING_SECONDS
+        if self._ceiling < self._limit:
+            self._rises_slowly_from = self._ceiling
+            self._fall(self._ceiling, now)
+
     def told_nothing(self, call: Call) -> None:
         """It ended in a way that says nothing of how much the tracker bears."""
         self._count(call, None)
@@ -156,9 +178,9 @@ class Concurrency:
     def _learn(self, call: Call, took: float) -> None:
         self._count(call, took)
         was_full = self._full_at >= call.number  # had there been room all the while, it would say nothing of more
-        if was_full and self._calm and took <= self._quick and self._limit < self._most:
+        if was_full and self._calm and took <= self._quick and self._limit < self._ceiling:
             step = 1.0 if self._limit < self._rises_slowly_from else 1 / self._limit
-            self._limit = min(self._limit + step, float(self._most))
+            self._limit = min(self._limit + step, self._ceiling)
 
     def _count(self, call: Call, took: float | None) -> None:
         """A round is as many calls as could be under way when it began, from the next one on.

@@ -158,8 +158,9 @@ class Delivery:
             self._concurrency.look()
             claimed_at = time.monotonic()
             waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
+            waits = waits or claimed_at < self._tracker.dials_again_at
             room = 0 if waits else self._room()
-            last = not self._under_way and claimed_at - busy_at > LINGER_SECONDS
+            last = not waits and not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()
             if room:
                 self._alone, self._makes_room = claims.alone, claims.make_room

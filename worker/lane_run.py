@@ -123,7 +123,7 @@ class LaneRun:
         if claim.tried and claim.attempts().abandoned >= settings.abandoned_starts:
             self._bury(claim, Outcome("unknown", answer=CRASHED), CRASHED)
             return
-        outcome = self._post(claim.app, form(claim.lane, event))
+        outcome = self._post(claim, form(claim.lane, event))
         if outcome is None:
             self._keep(lambda: self._shop.outbox.release(claim))
         elif outcome.delivered:
@@ -131,23 +131,34 @@ class LaneRun:
             self._give_permit_back()
             lease_ms = self._renewed_lease_ms()
             self._next = self._keep(lambda: self._shop.settling.settle(claim, lease_ms=lease_ms))
-        elif outcome.was_cut:
+        elif outcome.was_cut or outcome.open_connections:
             self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
         else:
             self._failed(claim, event, outcome)
 
-    def _post(self, app: str, body: bytes) -> Outcome | None:
-        """Send it, and learn from the answer how many may be sent at a time; None when it must not be sent now."""
+    def _post(self, claim: Claim, body: bytes) -> Outcome | None:
+        """Send it, and learn from the answer how many may be sent at a time; None when it must not be sent now.
+
+        A request that was not sent because no further connection could be opened waits for one of those that are open.
+        That is no failed attempt.
+        """
         shop = self._shop
-        if not self._permitted:
-            shop.permits.acquire()
-            self._permitted = True
-            if time.monotonic() < shop.pauses.get(app, 0):
+        while True:
+            if not self._permitted:
+                shop.permits.acquire()
+                self._permitted = True
+                if time.monotonic() < shop.pauses.get(claim.app, 0):
+                    return None
+            if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
                 return None
-        if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
-            return None
-        call = shop.concurrency.begin(full=shop.full())
-        outcome = shop.tracker.post(body)
+            call = shop.concurrency.begin(full=shop.full())
+            outcome = shop.tracker.post(body, fresh=claim.probe)
+            if not outcome.open_connections:
+                break
+            shop.concurrency.no_more_connections(call, outcome.open_connections)
+            if outcome.doubtful:
+                return outcome
+            self._give_permit_back()
         if outcome.too_much:
             shop.concurrency.was_too_much(call)
         elif outcome.kind == "answered":

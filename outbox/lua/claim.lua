@@ -1,7 +1,7 @@
 -- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
 -- KEYS: ledger apps lease trying failing doubtful hint
 -- ARGV: prefix worker room lease_ms linger_ms version alone
--- Returns: {now ms, fence, '' | 'ALONE' | 'MAKE_ROOM', {lane, head record, trying or ''}, ...}
+-- Returns: {now ms, fence, '' | 'ALONE' | 'MAKE_ROOM', {lane, head record, trying or '', 'PROBE' if it is one}, ...}
 -- Invariant: a lane is leased to one fence at a time. A lease that is found on a due lane was left by a worker that
 --   never said how it ended: its head is marked doubtful before it can be sent again. A head whose worker died twice is
 --   leased to nobody who has anything else under way, nor beside another.
@@ -136,6 +136,7 @@ for _, app in ipairs(open) do
     end
     if paused and taken > 0 then
       redis.call('HSET', outage, 'probe', last)
+      table.insert(claimed[#claimed], 'PROBE')
       redis.call('ZADD', apps, now + lease_ms, app)
     elseif claimed[3] ~= 'MAKE_ROOM' then -- else it stays first in the rotation
       redis.call('ZADD', apps, now, app)

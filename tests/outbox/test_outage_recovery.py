@@ -14,9 +14,24 @@ from insend_relay.outbox.store import Guard, Outbox
 def test_there_is_one_probe_at_a_time(outbox: Outbox) -> None:
     trip(outbox, lanes=5)
     pause_elapses(outbox)
-    assert len(claim(outbox)) == 1
+    (probe,) = claim(outbox)
     assert claim(outbox) == []
     assert open_in(outbox) > LEASE_MS - 30_000
+    assert probe.probe
+
+
+def test_a_claim_is_a_probe_only_while_its_app_is_paused(outbox: Outbox) -> None:
+    (before,) = held(outbox, 1)
+    assert not before.probe
+    outbox.release(before)
+    trip(outbox)
+    pause_elapses(outbox)
+    (probe,) = claim(outbox)
+    assert probe.probe
+    following = outbox.settle(probe, lease_ms=LEASE_MS)
+    assert following is None or not following.probe
+    put(outbox, ALICE)
+    assert not any(after.probe for after in claim(outbox))
 
 
 def test_a_probe_whose_worker_died_is_followed_by_another(outbox: Outbox) -> None:

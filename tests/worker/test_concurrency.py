@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from insend_relay.worker.concurrency import ANEW_SECONDS, FIRST, Call, Concurrency
+from insend_relay.worker.concurrency import ANEW_SECONDS, CEILING_SECONDS, FIRST, Call, Concurrency
 from insend_relay.worker.outcome import CUT, Outcome
 
 Seconds = Callable[[random.Random], float]
@@ -390,3 +390,24 @@ def test_calls_that_end_otherwise_hold_up_no_round() -> None:
 )
 def test_which_outcomes_say_that_it_is_too_much(outcome: Outcome, too_much: bool) -> None:  # noqa: FBT001 - a parameter
     assert outcome.too_much == too_much
+
+
+def test_the_connections_that_are_open_are_the_limit_when_no_further_one_can_be_opened() -> None:
+    tracker = Tracker(64)
+    tracker.round()
+    calls = tracker.begin()
+    for call in calls[20:]:
+        tracker.concurrency.no_more_connections(call, 20)
+    assert tracker.answer(calls[:20], full=True) == 20
+    ends = tracker.now + CEILING_SECONDS
+    while tracker.now < ends - 1:
+        tracker.begin()
+        assert tracker.round() == 20
+    tracker.now = ends
+    assert tracker.rounds(3)[-1] in {21, 22}, "then it is tried again, one by one"
+
+
+def test_one_connection_is_enough_to_go_on() -> None:
+    tracker = Tracker(64)
+    tracker.concurrency.no_more_connections(tracker.begin()[0], 0)
+    assert tracker.limit == 1

@@ -207,6 +207,25 @@ def test_a_tracker_that_is_down_is_probed_now_and_then_and_no_attempt_is_counted
     assert sorted(event.visitor_uid for event in sandbox.received) == sorted(map(str, range(1000)))
 
 
+def test_each_probe_uses_a_new_connection(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    for visitor in range(20):
+        append(str(visitor))
+    with delivering(outage_first_seconds=0.02, outage_max_seconds=0.1):
+        drained(outbox)
+        sandbox.misbehave(status=503)
+        for visitor in range(20):
+            append(str(visitor))
+        wait_until(lambda: outbox.read("HEXISTS", outbox.keys.outage(APP), "since"))
+        begun = len(sandbox.requests)
+        wait_until(lambda: len(sandbox.requests) > begun + 30)
+        probes = sandbox.requests[begun + 20 :]  # after those that were in flight when it began
+        sandbox.behave()
+        drained(outbox)
+    assert len({request.connection for request in probes}) == len(probes)
+
+
 def test_with_a_wrong_key_nothing_becomes_a_dead_letter(
     append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
 ) -> None:
