@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.text import Text
 
 from insend_relay.console.exits import FINDING
-from insend_relay.console.masking import mask_answer
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.spool_command import look
 from insend_relay.console.terminal import json_option, moment, plain, print_json, screen, table
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.status import Status, headline, read_status, span
 from insend_relay.outbox.store import Outbox

@@ -10,7 +10,6 @@ import click
 from rich.console import Console
 
 from insend_relay.console.letters import event_data, letter_table, shown
-from insend_relay.console.masking import mask_answer, mask_text
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.terminal import (
     agreed,
@@ -25,6 +24,7 @@ from insend_relay.console.terminal import (
 from insend_relay.outbox.dead import DeadLetters, Filter, Letter, iso
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.masking import mask_answer, mask_text
 from insend_relay.outbox.status import read_clock, span
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.visitor import LaneView, discard_head, look_up

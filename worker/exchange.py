@@ -20,7 +20,7 @@ _MOST_BYTES = 131_072  # of an answer, its interim ones, headers and trailers am
 # A status line and its headers; no status without a body, none that another answer follows
 _USUAL = re.compile(rb"HTTP/1\.1 (2(?!04)|3(?!04)|4|5)(\d\d) [^\r\n]*\r\n((?:[\w-]+:[^\r\n]*\r\n)*)\r\n")
 _LENGTH = re.compile(rb"(?:^|\n)content-length: *(\d{1,9}) *\r\n")
-_SPECIAL = re.compile(rb"transfer-encoding:|retry-after:|connection:(?! *keep-alive *\r\n)")
+_SPECIAL = re.compile(rb"transfer-encoding:|retry-after:|location:|connection:(?! *keep-alive *\r\n)")
 
 
 class Ended(BaseException):
@@ -35,12 +35,14 @@ class Answer(NamedTuple):
         body: The beginning of the body; what there was of it when it broke off.
         retry_after: The header, when there is one.
         reusable: Whether the connection is fit for another exchange: the answer ended where it said that it would.
+        location: The header, when there is one: where a redirect leads.
     """
 
     status: int
     body: bytes
     retry_after: str | None
     reusable: bool
+    location: str | None = None
 
 
 def send(connection: Any, request: bytes) -> None:
@@ -82,7 +84,8 @@ def _by_the_book(came: bytes, connection: Any) -> Answer:
         ended = response.isclosed() and not response.will_close and source.is_dry and response.status != SWITCHED
     except (HTTPException, OSError, ValueError, Ended):  # nor of the body
         body, ended = b"", False
-    return Answer(response.status, body[:BODY_BYTES], response.getheader("Retry-After"), ended)
+    retry_after, location = response.getheader("Retry-After"), response.getheader("Location")
+    return Answer(response.status, body[:BODY_BYTES], retry_after, ended, location)
 
 
 class _Source:

@@ -6,6 +6,7 @@ that touches Redis is safe to repeat, so a Redis that is away for a moment is wa
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
@@ -21,6 +22,7 @@ from tenacity.stop import stop_base
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, Overtaken
 from insend_relay.outbox.letter import letter_meta, type_of
+from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Claim, Guard, Outbox
@@ -166,15 +168,22 @@ class LaneRun:
         outbox, settings = self._shop.outbox, self._shop.settings
         asked_ms = round(min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds) * 1000)
         jitter = 1 + random.uniform(0, settings.retry_jitter)  # noqa: S311 - no secret
+        reason = _for_operators(outcome, event)
         verdict = self._keep(
             lambda: outbox.report(
-                claim, outcome.failure, outcome.reason, self._shop.guard, jitter=jitter, retry_after_ms=asked_ms
+                claim,
+                outcome.failure,
+                reason,
+                self._shop.guard,
+                fault=outcome.fault,
+                jitter=jitter,
+                retry_after_ms=asked_ms,
             )
         )
         if verdict.until_ms:
             self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
         if verdict.began:
-            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", claim.app, outcome.reason)
+            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", claim.app, reason)
         tried = self._tried(claim, outcome, counts=verdict.counts)
         if not verdict.counts:
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
@@ -280,6 +289,20 @@ class _stop_when(stop_base):  # noqa: N801 - named as tenacity names its stops
 
     def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002 - tenacity's signature
         return self._so()
+
+
+def _for_operators(outcome: Outcome, event: Record) -> str:
+    """The tracker's answer as it may be logged and shown: what it repeats of a person's data and uids is masked."""
+    if outcome.status is None or not outcome.text:  # our own words
+        return outcome.summary(outcome.text)
+    try:
+        data = json.loads(event.payload)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, dict):
+        personal = [data.get(name) for name in ("visitor_info", "visitor_uid", "guest_uid")]
+        data = {**data, "visitor_info": personal}
+    return outcome.summary(mask_answer(outcome.text, data))
 
 
 def _name(claim: Claim) -> str:
