@@ -16,8 +16,8 @@ from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
-HEARTBEAT_SECONDS = 5.0
-ALIVE_SECONDS = 30.0  # a pump is held up for 20 s at most, by a broker that does not answer
+HEARTBEAT_SECONDS = 2.0
+ALIVE_SECONDS = 45.0  # a broker that does not answer holds a pump up for some 20 s
 _KEPT_MS = 3_600_000
 _LATEST = 100  # of the heartbeats so many are read
 _SCANS = 20  # of 500 keys each
@@ -70,7 +70,7 @@ class Workers:
     """The workers of one namespace.
 
     Attributes:
-        alive: How many have sent a heartbeat in the last 30 s.
+        alive: How many have sent a heartbeat in the last 45 s.
         last: ``HOST:PID`` of the latest heartbeat; None when there was none in the last hour, or all have stopped.
         last_seconds: How long ago that was.
     """

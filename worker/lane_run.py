@@ -21,11 +21,12 @@ from tenacity.stop import stop_base
 
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, Overtaken
+from insend_relay.outbox.fault import Fault
 from insend_relay.outbox.letter import letter_meta, type_of
 from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Claim, Guard, Outbox, Verdict
 from insend_relay.outbox.trying import Tried
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.form import form
@@ -63,6 +64,7 @@ class Workshop:
         gives_way: Whether a lane is given back after its event: one must be sent alone, or far too many are under way.
         pauses: App -> until when it is paused, on the monotonic clock, as far as we were told: for lanes that were
             claimed before that.
+        faults: App -> until when its last pause went (Redis's clock), and what was wrong then, as far as we were told.
     """
 
     outbox: Outbox
@@ -78,6 +80,7 @@ class Workshop:
     must_go: Callable[[], bool]
     gives_way: Callable[[], bool]
     pauses: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, tuple[int, Fault]] = field(default_factory=dict)
 
 
 class LaneRun:
@@ -182,8 +185,7 @@ class LaneRun:
         )
         if verdict.until_ms:
             self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
-        if verdict.began:
-            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", claim.app, reason)
+            self._log_pause(claim.app, verdict, outcome.fault, reason)
         tried = self._tried(claim, outcome, counts=verdict.counts)
         if not verdict.counts:
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
@@ -192,6 +194,17 @@ class LaneRun:
             self._count(claim, event, outcome, tried, if_open=not verdict.until_ms)
         except Overtaken:  # another lane's failure has shown meanwhile that the tracker takes nothing
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
+
+    def _log_pause(self, app: str, verdict: Verdict, fault: Fault, reason: str) -> None:
+        """Log that a pause began, and when a probe then finds another fault: that may need a person."""
+        until_ms, known = self._shop.faults.get(app, (0, "passing"))
+        if not verdict.began and verdict.until_ms <= until_ms:  # a POST from before it; a probe lengthens it
+            return
+        self._shop.faults[app] = verdict.until_ms, fault
+        if verdict.began:
+            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", app, reason)
+        elif fault != known:
+            logger.warning("app %s: still paused, and now the tracker answers: %s", app, reason)
 
     def _count(self, claim: Claim, event: Record, outcome: Outcome, tried: Tried, *, if_open: bool) -> None:
         """An attempt that counts: tenacity says whether to try again."""

@@ -166,7 +166,7 @@ def down(place: Place) -> Iterator[None]:
 @contextmanager
 def does_not_answer(place: Place) -> Iterator[None]:
     with broken_redis(silent) as address:  # it reads, and says nothing
-        place.fails_at(address.replace("redis://", "http://"), post_timeout_seconds=0.2)
+        place.fails_at(address.replace("redis://", "http://"), post_timeout_seconds=3)
         yield
 
 
@@ -259,10 +259,10 @@ def full(place: Place) -> Iterator[None]:
 
 @contextmanager
 def full_soon(place: Place) -> Iterator[None]:
-    place.put_for(150)
+    place.put_for(1_000)
     alive(place.outbox)
     used = place.outbox.read("INFO", "memory")["used_memory"]
-    place.outbox.read("CONFIG", "SET", "maxmemory", used + 200_000)
+    place.outbox.read("CONFIG", "SET", "maxmemory", used + 300_000)
     yield
 
 

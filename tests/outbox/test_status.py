@@ -208,6 +208,13 @@ def test_what_could_be_claimed_and_is_left_lying_is_called_stalled(outbox: Outbo
     assert not read_status(outbox, now_ms=later).stalled, "it is not to be claimed"
 
 
+def test_a_probe_that_no_worker_sends_for_a_minute_is_a_stall_too(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    until_ms = pause_by_guard(outbox, claim_one(outbox))
+    assert not read_status(outbox, now_ms=until_ms + MINUTE_MS // 2).stalled
+    assert read_status(outbox, now_ms=until_ms + 10 * MINUTE_MS).stalled
+
+
 def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     found = replace(OK, paused=[DOWN, BY_HAND], full_in_seconds=5.0).as_dict()
     documented = {"accepted", "delivered", "waiting", "dead", "discarded", "replayed", "spooled", "duplicates_possible"}

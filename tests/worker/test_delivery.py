@@ -556,3 +556,20 @@ def test_a_redirect_pauses_an_app_of_one_visitor_and_never_kills_its_event(
     assert (paused.fault, paused.reason) == ("redirect", "308: Location: https://new.example.net/watch/event")
     books = ledger(outbox)
     assert (books["waiting"], books.get("dead", 0)) == (1, 0)
+
+
+def test_the_log_tells_when_another_fault_takes_the_place_of_the_one_that_began_a_pause(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for visitor in range(6):
+        append(str(visitor))
+    sandbox.misbehave(status=503)
+    with delivering(outage_first_seconds=0.01, outage_max_seconds=0.02):
+        wait_until(lambda: "paused, nothing is lost" in caplog.text)
+        sandbox.misbehave(status=401)
+        wait_until(lambda: "still paused, and now the tracker answers: 401" in caplog.text)
+        seen = len(sandbox.requests)
+        wait_until(lambda: len(sandbox.requests) > seen + 5)
+        sandbox.behave()
+        drained(outbox)
+    assert caplog.text.count("still paused") == 1
