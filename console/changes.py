@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from insend_relay.console.json_literal import Leaf, Literal, leaves, parse
-from insend_relay.console.masking import MASK, mask_event, mask_text
+from insend_relay.outbox.masking import MASK, mask_event, mask_text
 
 _SHOWN = 200  # characters of a value
 _ABSENT = "(absent)"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
-from insend_relay.console.exits import FINDING
+from insend_relay.console.delivery_findings import delivery_findings
+from insend_relay.console.exits import FINDING, needs
 from insend_relay.console.terminal import json_option, plain, print_json, screen
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.doctor import Finding, examine, examine_variables, read_facts
@@ -19,7 +18,6 @@ from insend_relay.outbox.settings import Settings, unknown_variables
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 
-_TRACKER_SECONDS = 5.0
 _STYLES = {"good": "green", "look": "yellow", "bad": "bold red", "unseen": "cyan"}
 _WORDS = {"good": "good", "look": "look", "bad": "BAD", "unseen": "cannot see"}
 
@@ -27,16 +25,16 @@ _WORDS = {"good": "good", "look": "look", "bad": "BAD", "unseen": "cannot see"}
 @click.command(epilog="Example: insend doctor")
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """What could cost events one day: how Redis, the spool and the way to the tracker are set up.
+    """What could cost events one day: Redis, the workers, the spool and the connection to the tracker.
 
-    Exit code 1 when something is BAD: then events may be lost. Sends nothing to the tracker.
+    Exit code 1 when something is BAD: then events may be lost, or are not delivered. Sends no event.
     """
     settings = Settings.from_env()
     findings = [_tracker(settings), _spool(settings), *examine_variables(unknown_variables())]
     try:
         with connect(settings.redis_url) as client:  # not open_outbox: it has to write, and this may be a replica
             facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)
-            findings = [*examine(facts, settings), *findings]
+            findings = [*examine(facts, settings), *delivery_findings(facts), *findings]
     finally:  # with Redis away the rest is worth knowing all the more
         _print(findings, as_json=as_json)
     if any(each.state == "bad" for each in findings):
@@ -54,24 +52,14 @@ def _print(findings: list[Finding], *, as_json: bool) -> None:
 
 
 def _tracker(settings: Settings) -> Finding:
-    """Whether a connection to the tracker can be opened; a proxy from the environment is taken for granted."""
-    url = urlsplit(settings.tracker_url)
-    place = f"{url.hostname}:{url.port or (443 if url.scheme == 'https' else 80)}"
-    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
-        return Finding("tracker", "unseen", f"{place} is reached through the proxy that the environment names")
+    """Whether a worker here could reach the tracker."""
     try:
-        with socket.create_connection((url.hostname or "", int(place.rpartition(":")[2])), _TRACKER_SECONDS):
-            pass
-    except OSError as error:
-        why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        return Finding(
-            "tracker", "look", f"{place} cannot be reached from here ({why}); workers have to: check DNS and firewall"
-        )
-    if url.scheme == "http" and url.hostname not in {"127.0.0.1", "localhost", "::1"}:
-        return Finding(
-            "tracker", "look", f"{place} is reached without TLS: personal data goes in the clear; use https://"
-        )
-    return Finding("tracker", "good", f"{place} can be reached")
+        with needs("worker", "gevent", "requests", "urllib3"):
+            from insend_relay.console.tracker_check import check_tracker  # noqa: PLC0415 - producers do without
+    except click.UsageError:
+        text = "only workers send to it: run `insend doctor` where they run (insend-relay[worker])"
+        return Finding("tracker", "unseen", text)
+    return check_tracker(settings)
 
 
 def _spool(settings: Settings) -> Finding:

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from insend_relay.console.masking import mask_text
 from insend_relay.console.terminal import counted, plain, table
 from insend_relay.outbox.erase import Report
 from insend_relay.outbox.erase_survey import Survey
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.masking import mask_text
 from insend_relay.outbox.person import Person
 from insend_relay.outbox.settings import Settings
 

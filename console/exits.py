@@ -1,7 +1,7 @@
 """How a run of ``insend`` ends: every exception that a user or the environment can cause, its text and exit code.
 
     0   ok
-    1   a finding: the books do not balance, delivery has stalled, a replayed event came back, an erasure is incomplete
+    1   a finding: a person is needed to deliver, a replayed event came back, an erasure is incomplete
     2   the command, a setting, an event or a file is not usable as given
     3   Redis cannot be reached, is full or refuses us
     130 interrupted

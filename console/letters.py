@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from insend_relay.console.masking import mask_answer, mask_event, mask_text
 from insend_relay.console.terminal import counted, plain, table
 from insend_relay.outbox.dead import DeadLetters, Filter, Letter
+from insend_relay.outbox.masking import mask_answer, mask_event, mask_text
 from insend_relay.outbox.status import span
 
 _GROUPS_NAMED = 10

@@ -12,46 +12,66 @@ from rich.live import Live
 from rich.text import Text
 
 from insend_relay.console.exits import FINDING
-from insend_relay.console.masking import mask_answer
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.spool_command import look
 from insend_relay.console.terminal import json_option, moment, plain, print_json, screen, table
+from insend_relay.console.verdict import Verdict, verdict
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.jumps import acknowledge as forget
+from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.status import Status, headline, read_status, span
+from insend_relay.outbox.status import Status, read_status, span
 from insend_relay.outbox.store import Outbox
 
 _REFRESH_SECONDS = 1.0
 _LOOK_SECONDS = 0.05  # between two looks whether Ctrl-C was pressed
+_STYLES = {"ok": "bold green", "notice": "bold yellow", "finding": "bold red"}
 
 
 @click.command(epilog="Example: insend status --json")
 @json_option
 @click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
-def status(*, as_json: bool, watch: bool) -> None:
+@click.option("--acknowledge", is_flag=True, help="You have seen that the books jumped back: show it no more.")
+def status(*, as_json: bool, watch: bool, acknowledge: bool) -> None:
     """How the relay stands; the first line says whether there is something to do.
 
-    Exit code 1 when the books do not balance or delivery has stalled. Dead letters and pauses are no such finding.
+    Exit code 1 when a person is needed: docs/cli.md has the table. Dead letters, and a pause that ends by itself or by
+    `insend resume`, are no such finding.
     """
-    if watch and as_json:
-        raise click.UsageError("give either --json or --watch")
+    if watch and (as_json or acknowledge):
+        raise click.UsageError("--watch goes with no other option")
     settings = Settings.from_env()
     with open_outbox(settings) as outbox:
         found = _read(outbox, settings)
+        if acknowledge:
+            found = _acknowledged(outbox, found)
         if watch:
             _watch(outbox, settings, found)
+    said = verdict(found)
     if as_json:
         print_json(found.as_dict())
     else:
-        screen().print(_shown(found), soft_wrap=True)
-    if not found.balanced or found.stalled:
+        screen().print(_shown(found, said), soft_wrap=True)
+    if said.level == "finding":
         raise click.exceptions.Exit(FINDING)
+
+
+def _acknowledged(outbox: Outbox, found: Status) -> Status:
+    """The status without the jumps of the books that it had shown, which go from Redis too."""
+    forget(outbox, found.jumps)
+    console = screen(stderr=True)
+    for jump in found.jumps:
+        numbers = f"accepted went from {jump.accepted_before:,} to {jump.accepted_after:,} at {moment(jump.at_ms)}"
+        console.print(f"acknowledged: {numbers}", soft_wrap=True)
+    return dataclasses.replace(found, jumps=[])
 
 
 def _read(outbox: Outbox, settings: Settings) -> Status:
     """The status with what trackers said masked: an answer may echo a visitor's data."""
-    spooled = look(settings)
-    found = read_status(outbox, spooled=spooled.events if spooled else 0)
+    spooled, age = look(settings), None
+    if spooled and spooled.oldest_at_ms is not None:
+        age = max(0.0, time.time() - spooled.oldest_at_ms / 1000)
+    found = read_status(outbox, spooled=spooled.events if spooled else 0, spooled_seconds=age)
     paused = [dataclasses.replace(pause, reason=mask_answer(pause.reason)) for pause in found.paused]
     return dataclasses.replace(found, paused=paused)
 
@@ -65,7 +85,7 @@ def _watch(outbox: Outbox, settings: Settings, found: Status) -> None:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     try:
-        with Live(_shown(found), console=console, auto_refresh=False) as live:
+        with Live(_shown(found, verdict(found)), console=console, auto_refresh=False) as live:
             while True:
                 until = time.monotonic() + _REFRESH_SECONDS
                 while not interrupted and time.monotonic() < until:
@@ -73,15 +93,16 @@ def _watch(outbox: Outbox, settings: Settings, found: Status) -> None:
                 if interrupted:
                     raise KeyboardInterrupt
                 try:
-                    live.update(_shown(_read(outbox, settings)), refresh=True)
+                    found = _read(outbox, settings)
+                    live.update(_shown(found, verdict(found)), refresh=True)
                 except OutboxUnreachable as error:
                     live.update(plain(f"{error}; trying again", "red"), refresh=True)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _shown(found: Status) -> RenderableType:
-    parts: list[RenderableType] = [plain(headline(found), _style(found)), Text()]
+def _shown(found: Status, said: Verdict) -> RenderableType:
+    parts: list[RenderableType] = [plain(said.text, _STYLES[said.level]), Text()]
     figures = [
         ("accepted", found.accepted),
         ("delivered", found.delivered),
@@ -92,6 +113,7 @@ def _shown(found: Status) -> RenderableType:
         ("spooled", found.spooled),
         ("duplicates possible", found.duplicates_possible),
         ("visitors held back", found.held_lanes),
+        ("workers alive", found.workers.alive),
     ]
     if found.no_visitor:
         figures.append(("calls without a visitor, not kept", found.no_visitor))
@@ -106,6 +128,9 @@ def _shown(found: Status) -> RenderableType:
     parts.append(figures_table)
     if found.paused:
         parts += [Text(), _paused(found)]
+    if found.jumps:
+        jumps = [(moment(jump.at_ms), jump.accepted_before, jump.accepted_after) for jump in found.jumps]
+        parts += [Text(), table("BOOKS JUMPED BACK", "ACCEPTED BEFORE", "AFTER", rows=jumps)]
     return Group(*parts)
 
 
@@ -115,9 +140,3 @@ def _paused(found: Status) -> RenderableType:
         until = "resumed by hand" if pause.until_ms is None else span(max(0, pause.until_ms - found.now_ms) / 1000)
         rows.append((pause.app, moment(pause.since_ms), until, pause.held, pause.reason))
     return table("PAUSED APP", "SINCE", "NEXT PROBE IN", "VISITORS", "REASON", rows=rows)
-
-
-def _style(found: Status) -> str:
-    if not found.balanced or found.stalled:
-        return "bold red"
-    return "bold yellow" if found.paused or found.dead else "bold green"

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 
 from insend_relay.console.letters import event_data, letter_table, shown
-from insend_relay.console.masking import mask_answer, mask_text
 from insend_relay.console.opening import open_outbox
+from insend_relay.console.remedies import remedy
 from insend_relay.console.terminal import (
     agreed,
     counted,
@@ -24,7 +24,9 @@ from insend_relay.console.terminal import (
 )
 from insend_relay.outbox.dead import DeadLetters, Filter, Letter, iso
 from insend_relay.outbox.errors import NotFound
+from insend_relay.outbox.heartbeat import read_workers
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.masking import mask_answer, mask_text
 from insend_relay.outbox.status import read_clock, span
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.visitor import LaneView, discard_head, look_up
@@ -63,6 +65,8 @@ def visitor(uid: str, *, bury_head: bool, discard: bool, yes: bool, show_persona
             print_json(_as_dict(uid, views, dead, personal=show_personal))
         else:
             _print(uid, views, dead, now_ms, screen(), personal=show_personal)
+            if views and not read_workers(outbox, now_ms).alive:
+                screen().print(plain("No worker is alive: `insend status` says more.", "bold red"))
         if bury_head or discard:
             _remove_head(outbox, uid, views, screen(stderr=as_json), discard=discard, yes=yes)
 
@@ -113,6 +117,8 @@ def _print(
             age = span((now_ms - view.head.accepted_at_ms) / 1000)
             console.print(plain(f"  first: {head['type']} {head['id']}, accepted {age} ago"), soft_wrap=True)
         console.print(plain(f"  why:   {head['why']}"), soft_wrap=True)
+        if head["fix"]:
+            console.print(plain(f"  fix:   {head['fix']}"), soft_wrap=True)
     if dead:
         console.print(plain(f"{counted(len(dead), 'dead letter')}:", "bold"))
         console.print(letter_table(islice(dead, _LETTERS_ON_SCREEN), now_ms=now_ms))
@@ -155,4 +161,5 @@ def _head(view: LaneView, *, personal: bool) -> dict[str, Any]:
         "accepted_at": iso(view.head.accepted_at_ms) if view.head else None,
         "last_outcome": outcome,
         "why": why,
+        "fix": remedy(view.paused.fault) if view.paused else None,
     }

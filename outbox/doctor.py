@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +17,9 @@ from redis.exceptions import ResponseError
 from insend_relay.outbox.connection import run_together
 from insend_relay.outbox.durability import Asking, Durability, patience_ms
 from insend_relay.outbox.errors import OutboxError, OutboxRefused
+from insend_relay.outbox.heartbeat import other_namespaces
 from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.status import Status, read_status
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.unknown_variables import UnknownVariable
 
@@ -58,6 +60,8 @@ class Facts:
         question_refused: Why it does not take the question of ``INSEND_DURABILITY``; "" when it does, or none is asked.
         confirmed_after_ms: How long it took to confirm a write; None when it did not within ``CONFIRM_MS``.
         keys_refused: Why this user may not touch our keys; "" when it may.
+        status: How delivery stands.
+        other_namespaces: Other namespaces of this Redis with a worker that is alive.
     """
 
     info: dict[str, str] | None = None
@@ -68,6 +72,8 @@ class Facts:
     question_refused: str = ""
     confirmed_after_ms: float | None = None
     keys_refused: str = ""
+    status: Status | None = None
+    other_namespaces: list[str] = field(default_factory=list)
 
 
 def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
@@ -97,6 +103,9 @@ def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
         elif asking.question.holds(said):
             facts.confirmed_after_ms = (time.perf_counter() - start) * 1000
     facts.user = _asked(lambda: _text(outbox.read("ACL", "WHOAMI")))
+    facts.status = status = _asked(lambda: read_status(outbox))
+    if status is not None and not status.workers.alive:
+        facts.other_namespaces = _asked(lambda: other_namespaces(outbox, status.now_ms)) or []
     return facts
 
 
@@ -225,6 +234,10 @@ def _memory(facts: Facts, _: Settings) -> Iterator[Finding]:
             f"maxmemory-policy {policy}: a full Redis deletes waiting events; set maxmemory-policy noeviction",
         )
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    refusal = facts.status and facts.status.refusal
+    if refusal and refusal.full:
+        yield Finding("memory", "bad", "maxmemory is reached: Redis refuses new events; raise maxmemory")
+        return
     if policy == "noeviction" and not most:
         yield Finding(
             "memory", "look", "noeviction, maxmemory not set: a long outage may use up the machine; set maxmemory"

@@ -80,8 +80,12 @@ class Keys:
         self.dead_groups = prefix + "dead:groups"
         self.replaying = prefix + "replaying"
         self.replays = prefix + "replays"
-        fixed = (self.apps, self.ledger, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
-        self._fixed = frozenset((*fixed, self.dead, self.dead_index, self.dead_groups, self.replaying, self.replays))
+        self.workers = prefix + "workers"
+        self.epoch = prefix + "epoch"
+        self.jumps = prefix + "jumps"
+        lanes = (self.apps, self.ledger, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
+        letters = (self.dead, self.dead_index, self.dead_groups, self.replaying, self.replays)
+        self._fixed = frozenset((*lanes, *letters, self.workers, self.epoch, self.jumps))
 
     def due(self, app: str) -> str:
         """The app's schedule: lane -> ms from which it may be claimed."""

@@ -110,8 +110,8 @@ class Settings:
     retry_after_max_seconds: float = _setting(900.0, "The longest Retry-After that is honoured.", least=0)
     unreachable_attempts: int = _setting(
         10,
-        "Unreachable tracker (refused, time-out, 408, 425, 429, 502-504, a gateway's 520-527 and 530): give up after "
-        "this many attempts",
+        "Unreachable tracker (refused, time-out, 407, 408, 425, 429, 502-504, a gateway's 520-527 and 530): give up "
+        "after this many attempts",
         least=1,
     )
     unreachable_seconds: float = _setting(86_400.0, "... and this long since acceptance (both).", least=0)
@@ -119,8 +119,8 @@ class Settings:
     server_error_seconds: float = _setting(3_600.0, "... and this long since acceptance (both).", least=0)
     rejected_attempts: int = _setting(
         5,
-        "Any other answer: give up after this many attempts; on 401, 403 and 404 not before INSEND_OUTAGE_CALM_SECONDS "
-        "since the first.",
+        "Any other answer: give up after this many attempts; on 3xx, 401, 403, 404 not before "
+        "INSEND_OUTAGE_CALM_SECONDS since the first.",
         least=1,
     )
     abandoned_starts: int = _setting(

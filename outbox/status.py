@@ -6,12 +6,14 @@ waiting event is therefore looked for where it must be (lanes in trouble, both e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 from insend_relay.outbox.dead import iso
-from insend_relay.outbox.errors import OutboxRefused
+from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable
+from insend_relay.outbox.fault import Fault, fault_of
+from insend_relay.outbox.heartbeat import NO_WORKERS, Workers, read_workers
+from insend_relay.outbox.jumps import Jump, read_jumps
 from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.store import Outbox
 
@@ -21,7 +23,6 @@ PULSE_MINUTES = 5
 OVERHEAD_BYTES = 280  # what an event costs in Redis beside its record: list, schedule and the lane's name in both
 ENOUGH_WAITING = 100  # below this the growth of a few minutes says nothing
 STALLED_SECONDS = 60
-SOON_SECONDS = 7_200  # a Redis that is full sooner than this is something to do
 
 _COUNTS = (
     "accepted",
@@ -43,9 +44,10 @@ class Paused:
         app: The application's key.
         since_ms: Since when, on Redis's clock.
         until_ms: When the next probe may go; None when only an operator ends it.
-        reason: What the tracker said, or that an operator did it.
+        reason: The tracker's last answer, or that an operator did it.
         operator: True when an operator paused it.
         held: How many lanes wait in it.
+        fault: What is wrong; None when an operator paused it.
     """
 
     app: str
@@ -54,11 +56,26 @@ class Paused:
     reason: str
     operator: bool
     held: int = 0
+    fault: Fault | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
         until = None if self.until_ms is None else iso(self.until_ms)
-        return {"app": self.app, "since": iso(self.since_ms), "until": until, "reason": self.reason}
+        since = iso(self.since_ms)
+        return {"app": self.app, "since": since, "until": until, "reason": self.reason, "fault": self.fault}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Redis does not take producers' events at present.
+
+    Attributes:
+        full: Whether that is because ``maxmemory`` is reached.
+        text: Why, in a sentence.
+    """
+
+    full: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +98,12 @@ class Status:
         redis_headroom_bytes: What is left up to maxmemory; None when unlimited or unknown.
         full_in_seconds: When that is used up at the pace of the last minutes; None when it is not in sight.
         balanced: Whether accepted = delivered + waiting + dead + discarded.
-        stalled: Whether events could be claimed and nobody has done anything for a minute.
         now_ms: When this was read, on Redis's clock.
+        stalled: Whether an event or a probe could have been sent for a minute, and no worker has done anything.
+        spooled_seconds: The age of the oldest spooled event; None when there is none.
+        refusal: Why Redis takes no events of producers; None when it takes them.
+        workers: The workers of this namespace.
+        jumps: When the books have jumped back, until an operator acknowledges it.
     """
 
     accepted: int
@@ -102,6 +123,10 @@ class Status:
     balanced: bool
     now_ms: int
     stalled: bool = False
+    spooled_seconds: float | None = None
+    refusal: Refusal | None = None
+    workers: Workers = NO_WORKERS
+    jumps: list[Jump] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
@@ -122,16 +147,24 @@ class Status:
             "redis_full_in_seconds": self.full_in_seconds,
             "balanced": self.balanced,
             "stalled": self.stalled,
+            "spooled_oldest_seconds": self.spooled_seconds,
+            "redis_refuses": self.refusal.text if self.refusal else None,
+            "workers_alive": self.workers.alive,
+            "last_heartbeat_seconds": self.workers.last_seconds,
+            "jumps": [jump.as_dict() for jump in self.jumps],
             "now_ms": self.now_ms,
         }
 
 
-def read_status(outbox: Outbox, *, spooled: int = 0, now_ms: int | None = None) -> Status:
+def read_status(
+    outbox: Outbox, *, spooled: int = 0, spooled_seconds: float | None = None, now_ms: int | None = None
+) -> Status:
     """Read it all.
 
     Args:
         outbox: The outbox.
         spooled: How many events lie in this machine's spool.
+        spooled_seconds: The age of the oldest of them.
         now_ms: Stands in for Redis's clock.
     """
     now_ms = read_clock(outbox) if now_ms is None else now_ms
@@ -153,7 +186,29 @@ def read_status(outbox: Outbox, *, spooled: int = 0, now_ms: int | None = None) 
         balanced=balances(ledger),
         stalled=not busy and _unclaimed_seconds(outbox, apps, now_ms) > STALLED_SECONDS,
         now_ms=now_ms,
+        spooled_seconds=spooled_seconds,
+        refusal=read_refusal(outbox),
+        workers=read_workers(outbox, now_ms),
+        jumps=read_jumps(outbox),
     )
+
+
+def read_refusal(outbox: Outbox) -> Refusal | None:
+    """Why Redis takes no events of producers at present (full, read-only, its disk); None when it takes them.
+
+    The command changes nothing, and Redis refuses it whenever it refuses an append.
+    """
+    try:
+        outbox.read("SETRANGE", outbox.keys.hint, 0, "")
+    except OutboxFull as error:
+        return Refusal(full=True, text=str(error))
+    except OutboxUnreachable as error:
+        if error.unknown:  # not an answer
+            raise
+        return Refusal(full=False, text=str(error))
+    except OutboxRefused:  # this user may not ask
+        return None
+    return None
 
 
 def read_clock(outbox: Outbox) -> int:
@@ -175,67 +230,22 @@ def balances(ledger: dict[str, int]) -> bool:
 
 def read_paused(outbox: Outbox, app: str) -> Paused | None:
     """Why an app is held back; None when it is not."""
-    names = ("operator", "since", "until", "reason")
-    operator, since, until, reason = outbox.read("HMGET", outbox.keys.outage(app), *names)
+    names = ("operator", "since", "until", "reason", "fault")
+    operator, since, until, reason, fault = outbox.read("HMGET", outbox.keys.outage(app), *names)
     if operator is None and since is None:
         return None
     held = int(outbox.read("ZCARD", outbox.keys.due(app)))
     if operator is not None:
         return Paused(app, int(operator), None, "paused by an operator", operator=True, held=held)
-    said = (reason or b"").decode(errors="replace")
-    return Paused(app, int(since), None if until is None else int(until), said, operator=False, held=held)
-
-
-def headline(status: Status) -> str:
-    """The one line that decides whether an operator has anything to do."""
-    if not status.balanced:
-        return "BOOKS DO NOT BALANCE: run `insend audit`"
-    if status.paused:
-        return _paused_line(status)
-    if status.stalled:
-        return f"STALLED: {_waiting(status)}, no app paused: are workers running?"
-    if status.dead:
-        return f"DEAD LETTERS: {status.dead:,} (see `insend dead groups`)"
-    return f"OK: {_waiting(status)}{_full(status)}"
-
-
-def _paused_line(status: Status) -> str:
-    by_operator = [pause for pause in status.paused if pause.operator]
-    first = min(by_operator or status.paused, key=lambda pause: pause.since_ms)
-    others = len(status.paused) - 1
-    since = datetime.fromtimestamp(first.since_ms / 1000, UTC).strftime("%H:%M")
-    why = "by an operator" if first.operator else _shortened(first.reason)
-    more = f" and {others} more app{'s' if others > 1 else ''}" if others else ""
-    line = f"PAUSED since {since} UTC ({why}){more}: {status.waiting:,} waiting, nothing lost"
-    if first.until_ms is not None:
-        left = (first.until_ms - status.now_ms) / 1000
-        line += f", next probe in {span(left)}" if left > 0 else ", probing now"
-    line += _full(status)
-    if status.dead:
-        line += f", {status.dead:,} dead letter{'s' if status.dead > 1 else ''}"
-    if status.full_in_seconds is not None and status.full_in_seconds < SOON_SECONDS:
-        return line + ". Raise Redis's maxmemory."
-    return line + (f". `insend resume {first.app}` ends it." if first.operator else ". Nothing to do.")
-
-
-def _waiting(status: Status) -> str:
-    if not status.waiting:
-        return "nothing waiting"
-    text = f"{status.waiting:,} waiting"
-    if status.oldest_waiting_seconds is not None:
-        text += f", oldest {span(status.oldest_waiting_seconds)}"
-    if status.held_lanes:
-        text += f", {status.held_lanes:,} visitor{'s' if status.held_lanes > 1 else ''} being tried again"
-    return text
-
-
-def _full(status: Status) -> str:
-    return "" if status.full_in_seconds is None else f", Redis full in ~{span(status.full_in_seconds)}"
-
-
-def _shortened(text: str) -> str:
-    text = text or "no reason given"
-    return text if len(text) <= 60 else text[:59] + "…"  # noqa: PLR2004 - a line of a terminal
+    return Paused(
+        app,
+        int(since),
+        None if until is None else int(until),
+        (reason or b"").decode(errors="replace"),
+        operator=False,
+        held=held,
+        fault=fault_of((fault or b"").decode(errors="replace")),
+    )
 
 
 def span(seconds: float) -> str:

@@ -17,6 +17,7 @@ from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
+from insend_relay.outbox.fault import Fault
 from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
 from insend_relay.outbox.letter import group
@@ -357,15 +358,24 @@ class Outbox:
         return claim.following(reply[1])
 
     def report(
-        self, claim: Claim, failure: Failure, reason: str, guard: Guard, *, jitter: float = 1.0, retry_after_ms: int = 0
+        self,
+        claim: Claim,
+        failure: Failure,
+        reason: str,
+        guard: Guard,
+        *,
+        fault: Fault = "passing",
+        jitter: float = 1.0,
+        retry_after_ms: int = 0,
     ) -> Verdict:
         """Tell the outage guard of a failed attempt; it says whether the attempt counts.
 
         Args:
             claim: The lease.
             failure: Its kind.
-            reason: What operators will read while the app is paused.
+            reason: What operators read while the app is paused: the tracker's answer, with nothing personal in it.
             guard: The numbers to judge by.
+            fault: What is wrong.
             jitter: The factor on the pause that this report may begin.
             retry_after_ms: How long the tracker asked us to wait; 0 when it did not.
         """
@@ -375,6 +385,7 @@ class Outbox:
             lane=claim.lane,
             kind=failure,
             reason=reason,
+            fault=fault,
             retry_after_ms=retry_after_ms,
             first_ms=guard.first_ms,
             max_ms=guard.max_ms,

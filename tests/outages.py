@@ -26,8 +26,10 @@ def held(outbox: Outbox, number: int) -> list[Claim]:
     return sorted(claims, key=lambda claim: claim.lane)
 
 
-def fails(outbox: Outbox, failed: Claim, kind: Failure = "unreachable", guard: Guard = GUARD, **more: int) -> Verdict:
-    return outbox.report(failed, kind, f"was {kind}", guard, **more)
+def fails(
+    outbox: Outbox, failed: Claim, kind: Failure = "unreachable", guard: Guard = GUARD, *, retry_after_ms: int = 0
+) -> Verdict:
+    return outbox.report(failed, kind, f"was {kind}", guard, retry_after_ms=retry_after_ms)
 
 
 def fails_and_waits(outbox: Outbox, failed: Claim, kind: Failure, guard: Guard = GUARD) -> Verdict:

@@ -23,7 +23,7 @@ _USUAL = re.compile(rb"HTTP/1\.1 (2(?!04)|3(?!04)|4|5)(\d\d) [^\r\n]*\r\n((?:[\w
 _LENGTH = re.compile(rb"(?:^|\n)content-length: *(\d{1,9}) *\r\n")
 _KEEP_ALIVE = re.compile(r"timeout *= *\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
 _KEEP_ALIVE_LINES = re.compile(rb"(?:^|\n)keep-alive:([^\r\n]*)")
-_SPECIAL = re.compile(rb"transfer-encoding:|retry-after:|connection:(?! *keep-alive *\r\n)")
+_SPECIAL = re.compile(rb"transfer-encoding:|retry-after:|location:|connection:(?! *keep-alive *\r\n)")
 
 
 class Ended(BaseException):
@@ -39,6 +39,7 @@ class Answer(NamedTuple):
         retry_after: The header, when there is one.
         reusable: Whether the connection is fit for another exchange: the answer ended where it said that it would.
         idle_seconds: For how long it may be idle until then, when the answer says so.
+        location: The header, when there is one: where a redirect leads.
     """
 
     status: int
@@ -46,6 +47,7 @@ class Answer(NamedTuple):
     retry_after: str | None
     reusable: bool
     idle_seconds: float | None = None
+    location: str | None = None
 
 
 def receive(connection: Any) -> Answer:
@@ -83,8 +85,9 @@ def _by_the_book(came: bytes, connection: Any) -> Answer:
         ended = response.isclosed() and not response.will_close and source.is_dry and response.status != SWITCHED
     except (HTTPException, OSError, ValueError, Ended):  # nor of the body
         body, ended = b"", False
+    retry_after, location = response.getheader("Retry-After"), response.getheader("Location")
     idle_seconds = _idle_seconds(response.getheader("Keep-Alive", ""))
-    return Answer(response.status, body[:BODY_BYTES], response.getheader("Retry-After"), ended, idle_seconds)
+    return Answer(response.status, body[:BODY_BYTES], retry_after, ended, idle_seconds, location)
 
 
 def _idle_seconds(keep_alive: str) -> float | None:

@@ -6,6 +6,7 @@ that touches Redis is safe to repeat, so a Redis that is away for a moment is wa
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
@@ -20,10 +21,12 @@ from tenacity.stop import stop_base
 
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, Overtaken
+from insend_relay.outbox.fault import Fault
 from insend_relay.outbox.letter import letter_meta, type_of
+from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Claim, Guard, Outbox, Verdict
 from insend_relay.outbox.trying import Tried
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.form import form
@@ -62,6 +65,7 @@ class Workshop:
         gives_way: Whether a lane is given back after its event: one must be sent alone, or far too many are under way.
         pauses: App -> until when it is paused, on the monotonic clock, as far as we were told: for lanes that were
             claimed before that.
+        faults: App -> until when its last pause went (Redis's clock), and what was wrong then, as far as we were told.
     """
 
     outbox: Outbox
@@ -77,6 +81,7 @@ class Workshop:
     must_go: Callable[[], bool]
     gives_way: Callable[[], bool]
     pauses: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, tuple[int, Fault]] = field(default_factory=dict)
 
 
 class LaneRun:
@@ -178,22 +183,23 @@ class LaneRun:
         outbox, settings = self._shop.outbox, self._shop.settings
         asked_ms = round(min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds) * 1000)
         jitter = 1 + random.uniform(0, settings.retry_jitter)  # noqa: S311 - no secret
+        reason = _for_operators(outcome, event)
         verdict = self._keep(
             lambda: outbox.report(
-                claim, outcome.failure, outcome.reason, self._shop.guard, jitter=jitter, retry_after_ms=asked_ms
+                claim,
+                outcome.failure,
+                reason,
+                self._shop.guard,
+                fault=outcome.fault,
+                jitter=jitter,
+                retry_after_ms=asked_ms,
             )
         )
         if verdict.until_ms:
             self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
-        if verdict.began:
-            logger.warning(
-                "app %s: the tracker takes nothing (%s); paused, nothing is lost",
-                claim.app,
-                outcome.reason,
-                extra={"subject": claim.app},
-            )
+            self._log_pause(claim.app, verdict, outcome.fault, reason)
         tried = self._tried(claim, outcome, counts=verdict.counts)
-        _log_if_failing(claim, tried, outcome)
+        _log_if_failing(claim, tried, reason)
         if not verdict.counts:
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
             return
@@ -201,6 +207,18 @@ class LaneRun:
             self._count(claim, event, outcome, tried, if_open=not verdict.until_ms)
         except Overtaken:  # another lane's failure has shown meanwhile that the tracker takes nothing
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
+
+    def _log_pause(self, app: str, verdict: Verdict, fault: Fault, reason: str) -> None:
+        """Log that a pause began, and when a probe then finds another fault: that may need a person."""
+        until_ms, known = self._shop.faults.get(app, (0, "passing"))
+        if not verdict.began and verdict.until_ms <= until_ms:  # a POST from before it; a probe lengthens it
+            return
+        self._shop.faults[app] = verdict.until_ms, fault
+        about = {"subject": app}
+        if verdict.began:
+            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", app, reason, extra=about)
+        elif fault != known:
+            logger.warning("app %s: still paused, and now the tracker answers: %s", app, reason, extra=about)
 
     def _count(self, claim: Claim, event: Record, outcome: Outcome, tried: Tried, *, if_open: bool) -> None:
         """An attempt that counts: tenacity says whether to try again."""
@@ -300,7 +318,21 @@ class _stop_when(stop_base):  # noqa: N801 - named as tenacity names its stops
         return self._so()
 
 
-def _log_if_failing(claim: Claim, tried: Tried, outcome: Outcome) -> None:
+def _for_operators(outcome: Outcome, event: Record) -> str:
+    """The tracker's answer as it may be logged and shown: what it repeats of a person's data and uids is masked."""
+    if outcome.status is None or not outcome.text:  # our own words
+        return outcome.summary(outcome.text)
+    try:
+        data = json.loads(event.payload)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, dict):
+        personal = [data.get(name) for name in ("visitor_info", "visitor_uid", "guest_uid")]
+        data = {**data, "visitor_info": personal}
+    return outcome.summary(mask_answer(outcome.text, data))
+
+
+def _log_if_failing(claim: Claim, tried: Tried, reason: str) -> None:
     """Log an event that has failed for a minute, once: when the attempt is the first one after that minute."""
     before = claim.attempts()
     failing_ms = FAILING_SECONDS * 1000
@@ -312,7 +344,7 @@ def _log_if_failing(claim: Claim, tried: Tried, outcome: Outcome) -> None:
             type_of(claim.data),
             (tried.last_at_ms - tried.first_at_ms) / 1000,
             tried.attempts,
-            outcome.reason,
+            reason,
         )
 
 

@@ -4,6 +4,8 @@ It is a bootstep of the *worker* blueprint (a consumer's steps restart with each
 ``wake`` for at most a second, looks whether a lane may be claimed, and publishes one hint when nobody was told yet.
 While all of its own pool is busy it does not listen: somebody else's pool may be free.
 
+Every few seconds it sends the worker's heartbeat (``outbox/heartbeat.py``).
+
 A hint that cannot be published (the broker is away, or Redis is full and refuses it) is not needed: the pump delivers
 itself, and tries the broker again now and then. And when it has seen lanes lie unclaimed for a minute, the worker is
 hung: the pump says so and ends the process, for its supervisor to start it anew.
@@ -22,6 +24,7 @@ from celery import bootsteps
 from celery.worker import state
 
 from insend_relay.outbox.errors import NewerLayout, OutboxError
+from insend_relay.outbox.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
 
@@ -53,6 +56,8 @@ class Pump(threading.Thread):
         self._broker_from = 0.0
         self._watch_from = 0.0
         self._replays_from = 0.0
+        self._heartbeat = Heartbeat(self._process.outbox, self._process.delivery.worker)
+        self._heartbeat_from = 0.0
         self._unclaimed_since: float | None = None
 
     def run(self) -> None:
@@ -60,6 +65,7 @@ class Pump(threading.Thread):
         while not self._process.stop.asked:
             try:
                 self._check_layout()
+                self._beat()
                 self._replays()
                 self._once()
                 self._say_back()
@@ -77,6 +83,20 @@ class Pump(threading.Thread):
         if not self._layout_known:
             self._process.outbox.check_layout()
             self._layout_known = True
+
+    def _beat(self) -> None:
+        """Say that this worker is alive, every few seconds."""
+        if time.monotonic() < self._heartbeat_from:
+            return
+        jumped = self._heartbeat.beat()
+        self._heartbeat_from = time.monotonic() + HEARTBEAT_SECONDS
+        if jumped:
+            logger.critical("Redis has lost events that it had accepted: see `insend status`")
+
+    def leave(self) -> None:
+        """The worker has stopped: it is not to be looked for."""
+        with contextlib.suppress(OutboxError):
+            self._heartbeat.leave()
 
     def _once(self) -> None:
         """Wait for work, and tell of it."""
@@ -158,16 +178,20 @@ class PumpStep(bootsteps.StartStopStep):
     """Starts the pump once the worker has its pool."""
 
     requires = ("celery.worker.components:Pool",)
+    _pump: Pump | None = None
 
     def start(self, worker: Any) -> None:
         """The pool is up."""
         threading.Thread(target=worker.app.runtime.watch_stop, name="insend-last-resort", daemon=True).start()
-        Pump(worker.app.runtime, worker.pool.num_processes).start()
+        self._pump = Pump(worker.app.runtime, worker.pool.num_processes)
+        self._pump.start()
         worker.app.runtime.flush_spool()
 
     def stop(self, worker: Any) -> None:
         """The worker shuts down, for whatever reason."""
         worker.app.runtime.stop()
         worker.app.runtime.finish()
+        if self._pump is not None:
+            self._pump.leave()
 
     terminate = stop

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import email.utils
 import importlib.metadata
+import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import gevent
@@ -35,6 +36,7 @@ from urllib3.util.proxy import connection_requires_http_tunnel
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from insend_relay.outbox.errors import SettingsError
+from insend_relay.outbox.fault import Fault
 from insend_relay.worker.adapter import HTTP, HTTPS, Adapter
 from insend_relay.worker.dialing import Dialer
 from insend_relay.worker.exchange import Ended, receive
@@ -46,6 +48,8 @@ DIAL_AGAIN_SECONDS = 0.25  # after a connection that could not be opened, when n
 DIALS_LOOK_SECONDS = 0.01  # between two looks whether the other dials have ended
 ACCEPT_SECONDS = 0.1  # how long a new connection is watched before it is used, at a tracker that closes some at once
 WATCH_SECONDS = 600.0  # how long they are watched after the last one that was closed
+T = TypeVar("T")
+_TUNNEL = re.compile(r"(?<=^Tunnel connection failed: )(?P<status>\d{3})\b[\w '-]{0,60}")  # http.client's words
 
 
 class _Call:
@@ -139,15 +143,27 @@ class Tracker:
             fresh: Whether to open a connection for it, whatever idle ones there are: whether the tracker takes events
                 is not to be judged by a connection that something may have forgotten.
         """
+        return self._called(lambda call: self._post(call, body, fresh=fresh))
+
+    def try_connection(self) -> Outcome | None:
+        """Open a connection as a POST does, by the same proxy and with the same trust, and close it; sends no event.
+
+        Returns:
+            None when that works; else how a POST would have ended. Call it in a greenlet.
+        """
+        return self._called(lambda _: self._dial().close())
+
+    def _called(self, work: Callable[[_Call], T]) -> T | Outcome:
+        """Do the work of one call; whatever ends it is an Outcome."""
         call = _Call(self._timeout_seconds)
         self._calls.add(call)
         try:
             with call:
-                return self._post(call, body, fresh=fresh)
+                return work(call)
         except Ended:
             return self._without_answer(call, call.ended)
         except (HTTPException, HTTPError, OSError, ValueError) as error:
-            return self._without_answer(call, _in_words(error))
+            return self._without_answer(call, *_in_words(error))
         finally:
             self._calls.discard(call)
 
@@ -174,7 +190,8 @@ class Tracker:
             self._dialer.worked(connection.address)
         if answer.status == HTTPStatus.OK:
             return DELIVERED
-        return Outcome.of_status(answer.status, answer.body.decode(errors="replace"), _retry_after(answer.retry_after))
+        text, retry_after = answer.body.decode(errors="replace"), _retry_after(answer.retry_after)
+        return Outcome.of_status(answer.status, text, retry_after, answer.location)
 
     def _unanswered(self, call: _Call, connection: HTTP | HTTPS) -> None:
         """The connection is of no use any more, and others may be in the same state: see ``drop_unanswered_since``."""
@@ -246,16 +263,16 @@ class Tracker:
         if connection.address is not None:
             self._dialer.failed(connection.address)
 
-    def _without_answer(self, call: _Call, why: str) -> Outcome:
+    def _without_answer(self, call: _Call, why: str, fault: Fault = "passing") -> Outcome:
         """Before sending began the event was refused; afterwards the outcome is unknown."""
         if call.ended == LATE:
             why = f"no whole answer within {self._timeout_seconds:g} s" if call.sent else "connecting took too long"
-        others = self._others_open(call) if call.new else 0
-        if call.sent:
+        others = self._others_open(call) if call.new and fault == "passing" else 0
+        if call.sent:  # the connection had been made: whatever ends it then passes
             return Outcome("unknown", answer=why, open_connections=others if call.closed_at_once else 0)
         if call.new and not others and call.ended != CUT:
             self.dials_again_at = time.monotonic() + DIAL_AGAIN_SECONDS
-        return Outcome("refused", answer=why, open_connections=others)
+        return Outcome("refused", answer=why, fault=fault, open_connections=others)
 
     def _others_open(self, call: _Call) -> int:
         """How many connections are open besides that of a call which got none; 0 if there is doubt that they work."""
@@ -267,6 +284,12 @@ class Tracker:
         """End every call under way, at shutdown; their outcome is unknown."""
         for call in list(self._calls):
             call.cut()
+
+    @property
+    def proxy(self) -> str | None:
+        """``HOST:PORT`` of the proxy in use, without user and password; None without one."""
+        proxy = self._pool.proxy
+        return None if proxy is None else f"{proxy.host}:{proxy.port}"
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -290,16 +313,31 @@ def _head(target: str, url: str, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
 
 
-def _in_words(error: Exception) -> str:
-    """What went wrong, with nothing in it of what was sent."""
-    match error:
-        case NameResolutionError():
-            return "no such host"
-        case NewConnectionError():
-            return "connection refused"
-        case SSLError() | ssl.SSLError() | CertificateError():
-            return "TLS failed"
-    return "connection broken"
+def _in_words(error: Exception) -> tuple[str, Fault]:
+    """What went wrong, with nothing in it of what was sent, and whose fault that is."""
+    if isinstance(error, NameResolutionError):
+        return "no such host", "host"
+    if isinstance(error, NewConnectionError):
+        return "connection refused", "passing"
+    if tunnel := _TUNNEL.search(str(error)):
+        passes = tunnel["status"].startswith("5")
+        return f"the proxy answered {tunnel[0]}", "passing" if passes else "proxy"
+    if isinstance(error, SSLError | ssl.SSLError | CertificateError):
+        return _tls_in_words(error)
+    return "connection broken", "passing"
+
+
+def _tls_in_words(error: BaseException | None) -> tuple[str, Fault]:
+    """What is wrong with a certificate or with the handshake, in OpenSSL's words."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"TLS failed: {error.verify_message.rstrip('.')}", "certificate"
+        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return "connection broken", "passing"
+        if isinstance(error, ssl.SSLError) and (reason := getattr(error, "reason", None)):
+            return f"TLS failed: {reason.lower().replace('_', ' ')}", "certificate"
+        error = error.__cause__ or error.__context__
+    return "TLS failed", "certificate"
 
 
 def _retry_after(header: str | None) -> float | None:

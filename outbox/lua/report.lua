@@ -1,13 +1,14 @@
 -- report: tell the outage guard of a failed attempt; it answers whether the attempt counts.
 -- KEYS: apps lease trying
--- ARGV: prefix app lane kind reason retry_after_ms first_ms max_ms jitter unreachable_limit lanes_limit calm_ms rejected_ms
+-- ARGV: prefix app lane kind reason fault retry_after_ms first_ms max_ms jitter unreachable_limit lanes_limit calm_ms rejected_ms
 -- Returns: {'COUNTED' | 'PAUSED', until ms or 0, 1 if this report began the pause else 0}
 -- Invariant: while an app is paused no attempt is counted, but for a pause that rejections began, after rejected_ms.
 --   What its suspects had counted since the last 200 is taken back.
--- kind: unreachable | closed (401, 403, 404) | server (other 5xx) | rejected (anything else)
+-- reason, fault: the tracker's last answer in words, with nothing personal in it, and what is wrong (outbox/fault.py).
+-- kind: unreachable | closed (401, 403, 404, 3xx) | server (other 5xx) | rejected (anything else)
 -- Shared: clock
 local apps, lease, trying = unpack(KEYS)
-local prefix, app, lane, kind, reason, retry_after_ms, first_ms, max_ms, jitter, unreachable_limit, lanes_limit, calm_ms, rejected_ms = unpack(ARGV)
+local prefix, app, lane, kind, reason, fault, retry_after_ms, first_ms, max_ms, jitter, unreachable_limit, lanes_limit, calm_ms, rejected_ms = unpack(ARGV)
 -- body
 local CLOSED_LANES = 3      -- so soon after a 200, one visitor's 403 is that visitor's trouble
 local CALM_TIMES = 5        -- nor do a few poisoned ones say anything; so many more without a 200 between do
@@ -24,7 +25,7 @@ redis.call('HDEL', outage, 'tokens')
 local function pause(wait_ms)
   until_ms = math.max(until_ms, now + math.max(math.floor(wait_ms), retry_after_ms))
   redis.call('HDEL', outage, 'probe')
-  redis.call('HSET', outage, 'pauses', pauses, 'until', until_ms, 'reason', reason)
+  redis.call('HSET', outage, 'pauses', pauses, 'until', until_ms, 'reason', reason, 'fault', fault)
   if not operator then
     redis.call('ZADD', apps, until_ms, app)
   end
@@ -53,7 +54,7 @@ if since then
   elseif retry_after_ms > 0 and now + retry_after_ms > until_ms then
     -- a POST from before the pause: it may lengthen the pause, but the probe under way stays the only one
     until_ms = now + retry_after_ms
-    redis.call('HSET', outage, 'until', until_ms, 'reason', reason)
+    redis.call('HSET', outage, 'until', until_ms, 'reason', reason, 'fault', fault)
     if not operator then
       redis.call('ZADD', apps, 'GT', until_ms, app)
     end

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, a_worker, letter, put, settle
+from command_line import CommandLine, a_worker, alive, letter, put, settle
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox import Sandbox
@@ -44,6 +44,7 @@ def test_the_command_works_as_documented(
     line = DeadLetters(outbox).get(dead).as_dict()
     (tmp_path / "corrected.ndjson").write_text(json.dumps({**line, "payload": event}) + "\n")
     run = Replay.start(outbox)
+    alive(outbox)
     if command.startswith("replay"):
         with a_worker(outbox, redis_url, settle):
             result = insend(*shlex.split(command.replace("RUN", run.id)))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from command_line import CommandLine, put
+from command_line import CommandLine, alive, put
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.console import exits
@@ -169,6 +169,7 @@ def test_an_address_that_is_none_is_exit_code_2(insend: CommandLine) -> None:
 
 def test_a_finding_an_error_and_success_are_told_apart_by_a_shell(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
+    alive(outbox)
     assert insend.process("status").returncode == 0
     outbox.read("HINCRBY", outbox.keys.ledger, "waiting", 1)
     assert insend.process("status").returncode == 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from command_line import ALICE, CommandLine, event
+import trustme
+from answering import answer, answering, certified
+from command_line import ALICE, CommandLine, claim, event, put
 
 from insend_relay.console.sandbox import Sandbox
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.spool import Spool
+from insend_relay.outbox.store import Guard, Outbox
 
 
 def finding(insend: CommandLine, about: str, **settings: str) -> str:
@@ -33,7 +37,7 @@ def test_each_line_says_how_it_stands(insend: CommandLine) -> None:
 def test_a_tracker_that_cannot_be_reached_is_worth_a_look(insend: CommandLine) -> None:
     assert "127.0.0.1:1 cannot be reached" in finding(insend, "tracker", INSEND_TRACKER_URL="http://127.0.0.1:1/")
     nowhere = finding(insend, "tracker", INSEND_TRACKER_URL="https://nobody.invalid/")
-    assert nowhere.startswith("look: nobody.invalid:443 cannot be reached")
+    assert nowhere.startswith("bad: nobody.invalid:443 cannot be reached from here (no such host). Check ")
 
 
 def test_a_misspelt_variable_is_bad_and_one_of_no_known_name_is_worth_a_look(insend: CommandLine) -> None:
@@ -43,9 +47,77 @@ def test_a_misspelt_variable_is_bad_and_one_of_no_known_name_is_worth_a_look(ins
     assert misspelt.startswith("bad: INSEND_SPOL is not a setting and has no effect; did you mean INSEND_SPOOL?")
 
 
-def test_behind_a_proxy_the_tracker_cannot_be_seen(insend: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    assert finding(insend, "tracker").startswith("unseen: tracker.convead.io:443 is reached through the proxy")
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that workers and the doctor trust."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    return authority
+
+
+def test_the_handshake_with_the_tracker_is_made_with_the_trust_of_a_worker_and_no_event_is_sent(
+    insend: CommandLine, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(answer("401 Unauthorized"), certified(authority)) as (server, port):
+        url = f"https://127.0.0.1:{port}/watch/event"
+        good = finding(insend, "tracker", INSEND_TRACKER_URL=url)
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        untrusted = finding(insend, "tracker", INSEND_TRACKER_URL=url)
+    assert good == f"good: 127.0.0.1:{port} can be reached and its certificate is valid"
+    assert untrusted.startswith(f"bad: 127.0.0.1:{port} cannot be reached from here (TLS failed: unable to get local")
+    assert server.requests == []
+
+
+def test_a_connection_through_a_proxy_is_tried_too(insend: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://user:secret@127.0.0.1:1")
+    found = finding(insend, "tracker", INSEND_TRACKER_URL="https://tracker.example.net/watch/event")
+    assert found.startswith("look: tracker.example.net:443 through the proxy 127.0.0.1:1 cannot be reached")
+    assert "secret" not in found
+
+
+def test_a_tunnel_through_a_proxy_is_opened_to_the_tracker_s_own_certificate(
+    insend: CommandLine, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, state in (("tracker.example.net", "good"), ("shop.example.com", "bad")):
+        with answering(answer("200 OK"), inner=certified(authority, name)) as (proxy, port):
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+            found = finding(insend, "tracker", INSEND_TRACKER_URL="https://tracker.example.net/watch/event")
+        assert found.startswith(f"{state}: tracker.example.net:443 through the proxy 127.0.0.1:{port} can")
+        assert [request.split()[0] for request in proxy.requests] == ["CONNECT"]
+    assert "certificate is not valid for 'tracker.example.net'" in found
+
+
+def test_a_tracker_without_tls_through_a_proxy_is_not_said_to_be_reached(
+    insend: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(answer("200 OK")) as (proxy, port):
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        found = finding(insend, "tracker", INSEND_TRACKER_URL="http://tracker.example.net/watch/event")
+    assert found.startswith(f"look: tracker.example.net:80 through the proxy 127.0.0.1:{port}: without TLS")
+    assert proxy.requests == []
+
+
+@pytest.mark.parametrize(("variable", "value"), [("REQUESTS_CA_BUNDLE", "/nowhere"), ("https_proxy", "socks5://h:1")])
+def test_what_no_worker_can_start_with_is_bad(
+    insend: CommandLine, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert finding(insend, "tracker").startswith("bad: no worker can start: ")
+
+
+def test_without_the_worker_s_libraries_the_tracker_is_left_to_the_workers(
+    insend: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gevent", None)
+    monkeypatch.delitem(sys.modules, "insend_relay.console.tracker_check", raising=False)
+    assert finding(insend, "tracker").startswith("unseen: only workers send to it")
+
+
+def test_what_a_tracker_echoed_is_masked_also_here(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    outbox.report(claim(outbox), "closed", "403: zoe@example.com may not", Guard(), fault="key")
+    assert finding(insend, "delivery").startswith("bad: app shop is paused (403: ••• may not). The tracker does not")
 
 
 def test_the_spool_is_looked_at(insend: CommandLine, tmp_path: Path, namespace: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from command_line import ALICE, BOB, CommandLine, claim, letter, put
+from command_line import ALICE, BOB, CommandLine, alive, claim, letter, put
 from waiting import wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
@@ -41,6 +41,7 @@ def outage(outbox: Outbox, reason: str) -> None:
 
 def test_the_first_line_says_whether_there_is_something_to_do(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
+    alive(outbox)
     result = insend("status")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].startswith("OK: 1 waiting")
@@ -86,6 +87,7 @@ def test_a_stall_is_a_finding(insend: CommandLine, outbox: Outbox, client: redis
     put(outbox)
     client.zadd(outbox.keys.due("shop"), {str(ALICE): 1_000})
     client.zadd(outbox.keys.apps, {"shop": 1_000})
+    alive(outbox)
     result = insend("status")
     assert result.exit_code == 1
     assert result.stdout.startswith("STALLED")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from command_line import ALICE, BOB, CommandLine, claim, event, letter, put
+from command_line import ALICE, BOB, CommandLine, alive, claim, event, letter, put
 from waiting import wait_until
 
 from insend_relay.outbox.dead import DeadLetters
@@ -75,6 +75,35 @@ def test_a_pause_is_why_everything_waits(insend: CommandLine, outbox: Outbox) ->
     shown = insend("visitor", "alice").stdout
     assert "the app is paused since 2" in shown
     assert "answered 403: ask •••" in shown
+
+
+def test_of_a_pause_that_does_not_end_by_itself_the_visitor_says_what_to_do(
+    insend: CommandLine, outbox: Outbox
+) -> None:
+    put(outbox)
+    held = claim(outbox)
+    outbox.report(held, "closed", "301: Location: https://new.example.net/", Guard(), fault="redirect")
+    outbox.release(held)
+    shown = insend("visitor", "alice").stdout
+    assert "(301: Location: https://new.example.net/)" in shown
+    assert "  fix:   No redirect is followed: if the new address is the tracker's, set INSEND_TRACKER_URL" in shown
+    assert insend.json("visitor", "alice")["lanes"][0]["head"]["fix"].startswith("No redirect is followed")
+
+
+def test_of_a_pause_that_ends_by_itself_it_gives_no_fix(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    held = claim(outbox)
+    outbox.report(held, "closed", "503: try later", Guard())
+    outbox.release(held)
+    assert "fix:" not in insend("visitor", "alice").stdout
+    assert insend.json("visitor", "alice")["lanes"][0]["head"]["fix"] is None
+
+
+def test_that_no_worker_is_alive_is_said_where_an_event_waits_for_one(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    assert "No worker is alive: `insend status` says more." in insend("visitor", "alice").stdout
+    alive(outbox)
+    assert "No worker" not in insend("visitor", "alice").stdout
 
 
 def test_bury_head_makes_the_first_event_a_dead_letter(insend: CommandLine, outbox: Outbox) -> None:

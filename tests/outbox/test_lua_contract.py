@@ -19,7 +19,7 @@ MAY_NEED_MEMORY_FIRST = {"append", "bury_invalid"}  # they take something in: a 
 
 FREEING = {"ZREM", "LPOP", "RPOP", "HDEL", "DEL"}
 WRITING = {"HSET", "HSETNX", "HINCRBY", "ZADD", "RPUSH", "LPUSH", "SET", "SADD", "PEXPIRE", "LREM", "INCR"}
-WRITING |= {"ZREMRANGEBYRANK", "SREM", "LTRIM", *FREEING}
+WRITING |= {"ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "SREM", "LTRIM", *FREEING}
 READING = {"GET", "HGET", "HMGET", "HGETALL", "HEXISTS", "HLEN", "LINDEX", "LLEN", "LRANGE", "TIME", "EXISTS"}
 READING |= {"LPOS", "PTTL", "ZREVRANGEBYSCORE", "ZRANGEBYSCORE", "ZSCORE", "ZCARD", "ZRANGE", "SISMEMBER", "SCARD"}
 LUA_WORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil"}

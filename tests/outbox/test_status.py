@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import redis
-from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put
+from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put, snapshot
 from lanes import replay as replay_one
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
+from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.status import ENDS, Paused, Status, headline, read_paused, read_status, span
+from insend_relay.outbox.status import ENDS, Paused, Status, read_paused, read_refusal, read_status, span
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -39,7 +40,7 @@ OK = Status(
     now_ms=1_700_000_000_000,
 )
 AT_0211 = 1_699_927_860_000  # 2023-11-14 02:11 UTC
-DOWN = Paused("shop", AT_0211, OK.now_ms + 40_000, "503", operator=False)
+DOWN = Paused("shop", AT_0211, OK.now_ms + 40_000, "503", operator=False, fault="passing")
 BY_HAND = Paused("shop", AT_0211, None, "paused by an operator", operator=True)
 
 
@@ -48,7 +49,7 @@ def fail(outbox: Outbox, held: Claim, delay_ms: int = 60_000) -> None:
 
 
 def pause_by_guard(outbox: Outbox, held: Claim) -> int:
-    verdict = outbox.report(held, "closed", "answered 403: wrong key", Guard(first_ms=20_000))
+    verdict = outbox.report(held, "closed", "403: wrong key", Guard(first_ms=20_000), fault="key")
     assert verdict.began
     outbox.release(held)
     return verdict.until_ms
@@ -66,7 +67,6 @@ def test_an_outbox_that_was_never_used_has_a_status(outbox: Outbox) -> None:
     found = read_status(outbox)
     assert (found.accepted, found.waiting, found.oldest_waiting_seconds, found.paused) == (0, 0, None, [])
     assert found.balanced
-    assert headline(found) == "OK: nothing waiting"
 
 
 def test_the_counts_are_the_ledgers(outbox: Outbox) -> None:
@@ -137,7 +137,7 @@ def test_a_pause_by_the_guard_says_since_when_until_when_and_why(outbox: Outbox)
     until_ms = pause_by_guard(outbox, next(held for held in claim(outbox) if held.app == "shop"))
     found = read_status(outbox)
     (paused,) = found.paused
-    assert paused == Paused("shop", paused.since_ms, until_ms, "answered 403: wrong key", operator=False, held=1)
+    assert paused == Paused("shop", paused.since_ms, until_ms, "403: wrong key", operator=False, held=1, fault="key")
     assert abs(found.now_ms - paused.since_ms) < MINUTE_MS
     assert read_paused(outbox, "second") is None
 
@@ -208,67 +208,36 @@ def test_what_could_be_claimed_and_is_left_lying_is_called_stalled(outbox: Outbo
     assert not read_status(outbox, now_ms=later).stalled, "it is not to be claimed"
 
 
+def test_a_probe_that_no_worker_sends_for_a_minute_is_a_stall_too(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    until_ms = pause_by_guard(outbox, claim_one(outbox))
+    assert not read_status(outbox, now_ms=until_ms + MINUTE_MS // 2).stalled
+    assert read_status(outbox, now_ms=until_ms + 10 * MINUTE_MS).stalled
+
+
 def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     found = replace(OK, paused=[DOWN, BY_HAND], full_in_seconds=5.0).as_dict()
     documented = {"accepted", "delivered", "waiting", "dead", "discarded", "replayed", "spooled", "duplicates_possible"}
     documented |= {"oldest_waiting_seconds", "held_lanes", "paused", "redis_headroom_bytes", "balanced"}
+    documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
     assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "now_ms"}
     assert found["redis_full_in_seconds"] == 5.0
     assert found["paused"] == [
-        {"app": "shop", "since": "2023-11-14T02:11:00.000Z", "until": "2023-11-14T22:14:00.000Z", "reason": "503"},
-        {"app": "shop", "since": "2023-11-14T02:11:00.000Z", "until": None, "reason": "paused by an operator"},
+        {
+            "app": "shop",
+            "since": "2023-11-14T02:11:00.000Z",
+            "until": "2023-11-14T22:14:00.000Z",
+            "reason": "503",
+            "fault": "passing",
+        },
+        {
+            "app": "shop",
+            "since": "2023-11-14T02:11:00.000Z",
+            "until": None,
+            "reason": "paused by an operator",
+            "fault": None,
+        },
     ]
-
-
-@pytest.mark.parametrize(
-    ("status", "line"),
-    [
-        (OK, "OK: 12 waiting, oldest 0.3 s"),
-        (replace(OK, waiting=0, oldest_waiting_seconds=None), "OK: nothing waiting"),
-        (
-            replace(OK, waiting=12_430, oldest_waiting_seconds=240, held_lanes=1),
-            "OK: 12,430 waiting, oldest 4 min, 1 visitor being tried again",
-        ),
-        (replace(OK, full_in_seconds=21_600), "OK: 12 waiting, oldest 0.3 s, Redis full in ~6 h"),
-        (replace(OK, dead=3), "DEAD LETTERS: 3 (see `insend dead groups`)"),
-        (
-            replace(OK, waiting=120, oldest_waiting_seconds=600, stalled=True, dead=3),
-            "STALLED: 120 waiting, oldest 10 min, no app paused: are workers running?",
-        ),
-        (replace(OK, balanced=False, dead=3, paused=[DOWN]), "BOOKS DO NOT BALANCE: run `insend audit`"),
-        (
-            replace(OK, waiting=12_430, paused=[DOWN], full_in_seconds=21_600),
-            (
-                "PAUSED since 02:11 UTC (503): 12,430 waiting, nothing lost, next probe in 40 s, Redis full in ~6 h. "
-                "Nothing to do."
-            ),
-        ),
-        (
-            replace(OK, paused=[DOWN], full_in_seconds=1_200),
-            (
-                "PAUSED since 02:11 UTC (503): 12 waiting, nothing lost, next probe in 40 s, Redis full in ~20 min. "
-                "Raise Redis's maxmemory."
-            ),
-        ),
-        (
-            replace(OK, paused=[replace(DOWN, until_ms=OK.now_ms)], dead=1),
-            "PAUSED since 02:11 UTC (503): 12 waiting, nothing lost, probing now, 1 dead letter. Nothing to do.",
-        ),
-        (
-            replace(OK, paused=[DOWN, replace(BY_HAND, app="second")]),
-            (
-                "PAUSED since 02:11 UTC (by an operator) and 1 more app: 12 waiting, nothing lost. "
-                "`insend resume second` ends it."
-            ),
-        ),
-        (
-            replace(OK, paused=[replace(DOWN, reason="x" * 80)]),
-            f"PAUSED since 02:11 UTC ({'x' * 59}…): 12 waiting, nothing lost, next probe in 40 s. Nothing to do.",
-        ),
-    ],
-)
-def test_the_headline_decides_for_the_operator(status: Status, line: str) -> None:
-    assert headline(status) == line
 
 
 @pytest.mark.parametrize(
@@ -310,3 +279,45 @@ class _Plain:
 
     def execute_command(self, *args: Any) -> Any:
         return self.client.execute_command(*args)
+
+
+def test_a_redis_that_takes_events_refuses_none_and_asking_changes_nothing(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    before = snapshot(outbox)
+    assert read_refusal(outbox) is None
+    assert read_refusal(Outbox(outbox.redis, namespace=f"{outbox.keys.namespace}-unused")) is None
+    assert snapshot(outbox) == before
+    assert not outbox.read("EXISTS", f"{{{outbox.keys.namespace}-unused:1}}:hint")
+
+
+def test_a_full_redis_refuses_events_though_info_is_forbidden(small: Outbox) -> None:
+    put(small, ALICE)
+    small.read("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(OutboxFull):
+        put(small, ALICE)
+    refused = read_status(small).refusal
+    assert refused
+    assert refused.full
+    small.read("ACL", "SETUSER", "default", "-info")
+    found = read_status(small)
+    assert (found.redis_headroom_bytes, found.refusal) == (None, refused)
+
+
+def test_a_redis_with_too_few_replicas_refuses_events(small: Outbox) -> None:
+    small.read("CONFIG", "SET", "min-replicas-to-write", 1)
+    found = read_status(small).refusal
+    assert found
+    assert not found.full
+    assert "too few replicas" in found.text
+
+
+def test_a_replica_refuses_events(small: Outbox) -> None:
+    small.read("REPLICAOF", "127.0.0.1", 1)
+    found = read_status(small).refusal
+    assert found
+    assert "read-only replica" in found.text
+
+
+def test_a_redis_that_is_gone_is_unreachable_and_no_refusal() -> None:
+    with connect("redis://127.0.0.1:1/0") as client, pytest.raises(OutboxUnreachable):
+        read_refusal(Outbox(client))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 import redis
-from delivering import APP, Append, drained, ledger
+from answering import answer, answering
+from delivering import APP, Append, drained, ledger, payload
 from waiting import wait_until
 
 from insend_relay.console.sandbox import Received, Sandbox
@@ -28,6 +30,7 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replay import replay
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.status import read_paused
 from insend_relay.outbox.store import Claim, Claims, Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
@@ -531,3 +534,61 @@ def test_a_delivery_whose_caller_is_called_away_goes_on_and_no_second_one_begins
     assert not delivery.run()
     delivery.finish()
     assert not delivery.running
+
+
+def test_the_tracker_s_answer_is_stored_and_logged_without_what_it_repeats_of_a_person(
+    delivering: Delivering, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    info = {"first_name": "Zoë", "email": "zoe@example.com", "phone": "+7 900 1234567"}
+    data = payload("zq42zq", 1)[:-1] + b"," + json.dumps({"visitor_info": info})[1:].encode()
+    outbox.append(Lane(APP, "v", "zq42zq"), record.new_id(), data)
+    said = '{"error": "key revoked", "you sent": "zq42zq Zoë zoe@example.com +7 900 1234567"}'
+    with (
+        answering(answer("401 Unauthorized", said)) as (_, port),
+        delivering(tracker_url=f"http://127.0.0.1:{port}/", outage_first_seconds=600, outage_max_seconds=600),
+    ):
+        paused = wait_until(lambda: read_paused(outbox, APP))
+    assert paused
+    assert paused.fault == "key"
+    for shown in (paused.reason, caplog.text):
+        assert '401: {"error": "key revoked"' in shown
+        assert not any(value in shown for value in ("Zo", "zoe", "900", "zq42zq"))
+
+
+def test_a_redirect_pauses_an_app_of_one_visitor_and_never_kills_its_event(
+    append: Append, delivering: Delivering, outbox: Outbox
+) -> None:
+    append("42")
+    moved = answer("308 Permanent Redirect", "", "Location: https://new.example.net/watch/event")
+    with (
+        answering(moved) as (server, port),
+        delivering(
+            tracker_url=f"http://127.0.0.1:{port}/",
+            outage_first_seconds=0.01,
+            outage_max_seconds=0.02,
+            rejected_attempts=1,
+        ),
+    ):
+        wait_until(lambda: len(server.requests) > 10)
+        paused = wait_until(lambda: read_paused(outbox, APP))
+    assert paused
+    assert (paused.fault, paused.reason) == ("redirect", "308: Location: https://new.example.net/watch/event")
+    books = ledger(outbox)
+    assert (books["waiting"], books.get("dead", 0)) == (1, 0)
+
+
+def test_the_log_tells_when_another_fault_takes_the_place_of_the_one_that_began_a_pause(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for visitor in range(6):
+        append(str(visitor))
+    sandbox.misbehave(status=503)
+    with delivering(outage_first_seconds=0.01, outage_max_seconds=0.02):
+        wait_until(lambda: "paused, nothing is lost" in caplog.text)
+        sandbox.misbehave(status=401)
+        wait_until(lambda: "still paused, and now the tracker answers: 401" in caplog.text)
+        seen = len(sandbox.requests)
+        wait_until(lambda: len(sandbox.requests) > seen + 5)
+        sandbox.behave()
+        drained(outbox)
+    assert caplog.text.count("still paused") == 1

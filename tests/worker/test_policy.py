@@ -24,7 +24,7 @@ def policy() -> Policy:
 
 
 @pytest.mark.parametrize(
-    "outcome", [REFUSED, TIMED_OUT, *(answered(s) for s in (408, 425, 429, 502, 503, 504, *GATEWAYS))]
+    "outcome", [REFUSED, TIMED_OUT, *(answered(s) for s in (407, 408, 425, 429, 502, 503, 504, *GATEWAYS))]
 )
 def test_an_unreachable_tracker_is_given_up_after_ten_attempts_and_a_day(policy: Policy, outcome: Outcome) -> None:
     assert isinstance(policy.decide(outcome, attempts=500, age_seconds=DAY - 1, tried_seconds=0), Retry)
@@ -39,7 +39,7 @@ def test_another_server_error_is_given_up_after_ten_attempts_and_an_hour(policy:
     assert policy.decide(answered(status), attempts=10, age_seconds=HOUR + 1, tried_seconds=0) == Dead(str(status))
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 403, 404])
 def test_a_closed_door_is_given_up_after_five_attempts_and_the_guards_calm(policy: Policy, status: int) -> None:
     def decide(attempts: int, tried_seconds: float) -> Retry | Dead:
         return policy.decide(answered(status), attempts=attempts, age_seconds=7 * DAY, tried_seconds=tried_seconds)
@@ -49,7 +49,7 @@ def test_a_closed_door_is_given_up_after_five_attempts_and_the_guards_calm(polic
     assert decide(5, tried_seconds=61) == Dead(str(status))
 
 
-@pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 400, 410, 422])
+@pytest.mark.parametrize("status", [201, 204, 400, 410, 422])
 def test_any_other_answer_is_given_up_after_five_attempts(policy: Policy, status: int) -> None:
     assert isinstance(policy.decide(answered(status), attempts=4, age_seconds=7 * DAY, tried_seconds=0), Retry)
     assert policy.decide(answered(status), attempts=5, age_seconds=0, tried_seconds=0) == Dead(str(status))
@@ -89,7 +89,7 @@ def test_the_numbers_are_settings() -> None:
         (answered(404), "closed", False),
         (answered(500), "server", False),
         (answered(400), "rejected", False),
-        (answered(302), "rejected", False),
+        (answered(302), "closed", False),
         (answered(201), "rejected", False),
     ],
 )

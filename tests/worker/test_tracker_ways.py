@@ -127,21 +127,28 @@ def test_a_tracker_behind_tls_is_reached_on_one_connection(authority: trustme.CA
     assert server.heads[0].startswith(f"POST /watch/event HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n")
 
 
-@pytest.mark.parametrize("why", ["somebody else's", "of another name"])
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        ("somebody else's", "unable to get local issuer certificate"),
+        ("of another name", "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+    ],
+)
 def test_a_bad_certificate_is_refused_before_anything_is_sent(
     authority: trustme.CA,
     why: str,
+    words: str,
 ) -> None:
     issuer, name = (trustme.CA(), "127.0.0.1") if why == "somebody else's" else (authority, "shop.example.com")
     with serving(certified(issuer, name)) as (server, port):
         outcome = posted(f"https://127.0.0.1:{port}/watch/event", 1)[0]
-    assert (outcome.kind, outcome.reason, outcome.doubtful) == ("refused", "TLS failed", False)
+    assert (outcome.kind, outcome.reason, outcome.doubtful) == ("refused", "TLS failed: " + words, False)
     assert server.heads == []
 
 
 def test_without_a_bundle_a_private_certificate_is_not_trusted() -> None:
     with serving(certified(trustme.CA(), "127.0.0.1")) as (_, port):
-        assert posted(f"https://127.0.0.1:{port}/watch/event", 1)[0].reason == "TLS failed"
+        assert posted(f"https://127.0.0.1:{port}/watch/event", 1)[0].reason.startswith("TLS failed: ")
 
 
 def test_a_proxy_forwards_what_is_not_secret(monkeypatch: pytest.MonkeyPatch) -> None:

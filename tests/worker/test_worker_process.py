@@ -267,7 +267,7 @@ def test_an_outage_is_one_log_line_at_its_start_and_one_at_its_end(
     worker.process.wait()
     lines = [line for line in worker.log.read_text().splitlines() if f"app {APP}: " in line]
     assert [line.partition(f"app {APP}: ")[2] for line in lines] == [
-        "the tracker takes nothing (503); paused, nothing is lost",
+        "the tracker takes nothing (503: the sandbox was told to answer so); paused, nothing is lost",
         "the tracker takes events again",
     ]
 

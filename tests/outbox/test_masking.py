@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from insend_relay.console.masking import MASK, mask_answer, mask_event, mask_text
+from insend_relay.outbox.masking import MASK, mask_answer, mask_event, mask_text
 
 
 def test_visitor_info_keeps_its_keys_and_loses_its_values() -> None:

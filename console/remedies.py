@@ -1,0 +1,26 @@
+"""What an operator does about each fault on the way to the tracker, in a sentence. None for what ends by itself."""
+
+from __future__ import annotations
+
+from insend_relay.outbox.fault import Fault
+
+_REMEDIES: dict[Fault, str] = {
+    "key": "The tracker does not accept the application's key: check INSEND_APP_KEY in the account.",
+    "address": "Nothing at INSEND_TRACKER_URL takes events: check it and restart the workers.",
+    "redirect": (
+        "No redirect is followed: if the new address is the tracker's, set INSEND_TRACKER_URL to it and restart the "
+        "workers."
+    ),
+    "certificate": (
+        "Check the certificate, REQUESTS_CA_BUNDLE and the clock of the workers' machine; `insend doctor` there tests "
+        "the connection."
+    ),
+    "proxy": "Check the proxy's address, user and password in HTTPS_PROXY and restart the workers.",
+    "host": "Check INSEND_TRACKER_URL, HTTPS_PROXY and the name server of the workers' machine.",
+    "refusal": "The tracker refuses the events: compare its answer with `insend visitor` and `insend dead groups`.",
+}
+
+
+def remedy(fault: Fault | None) -> str | None:
+    """What to do about a fault; None when it ends by itself, and for an app that an operator has paused."""
+    return None if fault is None else _REMEDIES.get(fault)

@@ -1,0 +1,173 @@
+"""The first line of the status decides for the operator; "nothing to do" is said only of what ends by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from insend_relay.console.remedies import remedy
+from insend_relay.console.verdict import verdict
+from insend_relay.outbox.fault import Fault, ends_by_itself
+from insend_relay.outbox.heartbeat import NO_WORKERS, Workers
+from insend_relay.outbox.jumps import Jump
+from insend_relay.outbox.status import Paused, Refusal, Status
+
+NOW = 1_700_000_000_000
+AT_0211 = 1_699_927_860_000  # 2023-11-14 02:11 UTC
+OK = Status(
+    accepted=100,
+    delivered=88,
+    waiting=12,
+    dead=0,
+    discarded=0,
+    replayed=0,
+    spooled=0,
+    duplicates_possible=0,
+    no_visitor=0,
+    oldest_waiting_seconds=0.3,
+    held_lanes=0,
+    paused=[],
+    redis_headroom_bytes=None,
+    full_in_seconds=None,
+    balanced=True,
+    now_ms=NOW,
+    workers=Workers(2, "web-1:4711", 1.0),
+)
+DOWN = Paused("shop", AT_0211, NOW + 40_000, "503", operator=False, fault="passing")
+REVOKED = Paused("third", AT_0211 + 1, NOW + 40_000, "401: key revoked", operator=False, fault="key")
+BY_HAND = Paused("shop", AT_0211, None, "paused by an operator", operator=True)
+JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "line"),
+    [
+        (OK, "ok", "OK: 12 waiting, oldest 0.3 s"),
+        (replace(OK, waiting=0, oldest_waiting_seconds=None, workers=NO_WORKERS), "ok", "OK: nothing waiting"),
+        (
+            replace(OK, waiting=12_430, oldest_waiting_seconds=240, held_lanes=1),
+            "ok",
+            "OK: 12,430 waiting, oldest 4 min, 1 visitor being tried again",
+        ),
+        (replace(OK, full_in_seconds=21_600), "ok", "OK: 12 waiting, oldest 0.3 s, Redis full in ~6 h"),
+        (
+            replace(OK, full_in_seconds=1_200),
+            "finding",
+            "REDIS FULL in ~20 min: 12 waiting, oldest 0.3 s. Raise Redis's maxmemory.",
+        ),
+        (replace(OK, dead=3), "notice", "DEAD LETTERS: 3 (see `insend dead groups`)"),
+        (replace(OK, spooled=3, spooled_seconds=3), "ok", "OK: 12 waiting, oldest 0.3 s"),
+        (
+            replace(OK, spooled=3, spooled_seconds=180, dead=3),
+            "finding",
+            (
+                "SPOOL STUCK: 3 events of this machine not in Redis for 3 min, although it takes events: run "
+                "`insend spool flush`."
+            ),
+        ),
+        (
+            replace(OK, waiting=120, oldest_waiting_seconds=600, stalled=True, dead=3, paused=[DOWN]),
+            "finding",
+            (
+                "STALLED: 120 waiting, oldest 10 min, 2 workers alive, and none sends: see the workers' logs and "
+                "restart them."
+            ),
+        ),
+        (
+            replace(OK, workers=NO_WORKERS, paused=[DOWN], stalled=True),
+            "finding",
+            (
+                "NO WORKER IS ALIVE: 12 waiting, oldest 0.3 s, nothing lost. Start a worker with this INSEND_REDIS_URL "
+                "and INSEND_NAMESPACE."
+            ),
+        ),
+        (
+            replace(OK, workers=Workers(0, "web-1:4711", 180.0)),
+            "finding",
+            (
+                "NO WORKER IS ALIVE: 12 waiting, oldest 0.3 s, nothing lost. Start a worker with this INSEND_REDIS_URL "
+                "and INSEND_NAMESPACE. The last heartbeat is 3 min old (web-1:4711)."
+            ),
+        ),
+        (
+            replace(OK, refusal=Refusal(full=True, text="..."), workers=NO_WORKERS),
+            "finding",
+            "REDIS IS FULL: it refuses new events, 12 waiting, oldest 0.3 s. Raise Redis's maxmemory.",
+        ),
+        (
+            replace(OK, refusal=Refusal(full=False, text="see its log")),
+            "finding",
+            "REDIS REFUSES NEW EVENTS, 12 waiting, oldest 0.3 s: see its log",
+        ),
+        (
+            replace(OK, jumps=[JUMP, JUMP], refusal=Refusal(full=True, text="...")),
+            "finding",
+            (
+                "BOOKS JUMPED BACK at 02:11 UTC (accepted went from 1,200 to 3) and 1 time before: Redis has lost "
+                "events that it had accepted (17 were waiting). Find out why; `insend status --acknowledge` ends this "
+                "message."
+            ),
+        ),
+        (
+            replace(OK, balanced=False, dead=3, paused=[DOWN], jumps=[JUMP]),
+            "finding",
+            "BOOKS DO NOT BALANCE: run `insend audit`",
+        ),
+        (
+            replace(OK, waiting=12_430, paused=[DOWN], full_in_seconds=21_600),
+            "notice",
+            (
+                "PAUSED since 02:11 UTC (503): 12,430 waiting, nothing lost, next probe in 40 s, Redis full in ~6 h. "
+                "Nothing to do."
+            ),
+        ),
+        (
+            replace(OK, paused=[DOWN], full_in_seconds=1_200),
+            "finding",
+            (
+                "PAUSED since 02:11 UTC (503): 12 waiting, nothing lost, next probe in 40 s, Redis full in ~20 min. "
+                "Raise Redis's maxmemory."
+            ),
+        ),
+        (
+            replace(OK, paused=[replace(DOWN, until_ms=NOW)], dead=1),
+            "notice",
+            "PAUSED since 02:11 UTC (503): 12 waiting, nothing lost, probing now, 1 dead letter. Nothing to do.",
+        ),
+        (
+            replace(OK, paused=[DOWN, replace(BY_HAND, app="second")]),
+            "notice",
+            (
+                "PAUSED since 02:11 UTC (by an operator) and 1 more app: 12 waiting, nothing lost. "
+                "`insend resume second` ends it."
+            ),
+        ),
+        (
+            replace(OK, paused=[DOWN, BY_HAND, REVOKED]),
+            "finding",
+            (
+                "PAUSED since 02:11 UTC (401: key revoked) and 2 more apps: 12 waiting, nothing lost, next probe in "
+                f"40 s. {remedy('key')}"
+            ),
+        ),
+        (
+            replace(OK, paused=[replace(DOWN, reason="x" * 99)]),
+            "notice",
+            f"PAUSED since 02:11 UTC ({'x' * 89}…): 12 waiting, nothing lost, next probe in 40 s. Nothing to do.",
+        ),
+    ],
+)
+def test_the_first_line_decides_for_the_operator(status: Status, level: str, line: str) -> None:
+    found = verdict(status)
+    assert (found.text, found.level) == (line, level)
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_nothing_to_do_is_said_only_of_a_fault_that_ends_by_itself_while_a_worker_lives(fault: Fault) -> None:
+    paused = replace(OK, paused=[replace(DOWN, fault=fault)])
+    assert verdict(paused).text.endswith("Nothing to do.") is ends_by_itself(fault)
+    assert (verdict(paused).level == "finding") is not ends_by_itself(fault)
+    assert "Nothing to do" not in verdict(replace(paused, workers=NO_WORKERS)).text
+    assert "Nothing to do" not in verdict(replace(paused, stalled=True)).text
