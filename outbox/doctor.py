@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from redis.exceptions import ResponseError
 
+from insend_relay.outbox.clock_steps import ClockSteps, FarAhead
 from insend_relay.outbox.connection import run_together
 from insend_relay.outbox.durability import Asking, Durability, patience_ms
 from insend_relay.outbox.errors import OutboxError, OutboxRefused
@@ -54,6 +55,7 @@ class Facts:
         strangers: Whether keys that are not ours lie in the database.
         user: Who we are, by ACL WHOAMI.
         clock_ahead_seconds: Redis's clock less this machine's.
+        far_ahead: What is scheduled further ahead than anything can be, since Redis's clock was set back.
         question_refused: Why it does not take the question of ``INSEND_DURABILITY``; "" when it does, or none is asked.
         confirmed_after_ms: How long it took to confirm a write; None when it did not within ``CONFIRM_MS``.
         keys_refused: Why this user may not touch our keys; "" when it may.
@@ -64,6 +66,7 @@ class Facts:
     strangers: bool | None = None
     user: str | None = None
     clock_ahead_seconds: float | None = None
+    far_ahead: FarAhead | None = None
     question_refused: str = ""
     confirmed_after_ms: float | None = None
     keys_refused: str = ""
@@ -80,6 +83,7 @@ def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
     before = time.time()
     seconds, micros = outbox.read("TIME")
     facts.clock_ahead_seconds = int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
+    facts.far_ahead = _asked(lambda: ClockSteps(outbox).look())
     facts.info = _asked(lambda: _lines(outbox.read("INFO")))
     facts.config = _asked(lambda: _config(outbox))
     facts.strangers = _asked(lambda: _has_strangers(outbox))
@@ -286,6 +290,13 @@ def _access(facts: Facts, settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(facts: Facts, _: Settings) -> Iterator[Finding]:
+    if facts.far_ahead and any(facts.far_ahead):
+        apps, lanes = facts.far_ahead
+        what = f"{apps:,} apps and {lanes:,} visitors"
+        text = f"Redis's clock was set back: {what} are scheduled further ahead than any wait can be"
+        fix = "a running worker makes them due again within a second, so see that one runs; run NTP where Redis runs"
+        yield Finding("clock", "look", f"{text}; {fix}")
+        return
     ahead = facts.clock_ahead_seconds
     if ahead is not None and abs(ahead) > CLOCK_SECONDS:
         text = f"Redis's is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"

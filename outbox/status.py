@@ -239,7 +239,11 @@ def _shortened(text: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest fitting unit: ``0.3 s``, ``40 s``, ``10 min``, ``6 h``, ``3 d``."""
+    """A length of time in its largest fitting unit: ``0.3 s``, ``40 s``, ``10 min``, ``6 h``, ``3 d``.
+
+    A negative one, which is an age after a step back of Redis's clock, counts as 0.
+    """
+    seconds = max(0.0, seconds)
     for limit, size, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
         if seconds < limit:
             number = seconds / size

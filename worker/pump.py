@@ -21,6 +21,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.errors import NewerLayout, OutboxError
 from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 WAKE_SECONDS = 1.0
 BUSY_SECONDS = 0.02
 REPLAYS_SECONDS = 1.0  # between two looks for a replay that nobody goes on with
+CLOCK_SECONDS = 1.0  # between two looks for what a step back of Redis's clock has left
 HUNG_SECONDS = 60.0
 ITSELF_SECONDS = 2.0  # how long it delivers itself before it looks around
 BROKER_SECONDS = 30.0  # how long it does without a broker that was away
@@ -53,6 +55,9 @@ class Pump(threading.Thread):
         self._broker_from = 0.0
         self._watch_from = 0.0
         self._replays_from = 0.0
+        self._clock_steps = ClockSteps(self._process.outbox)
+        self._clock_from = 0.0
+        self._pulled_back = (0, 0)
         self._unclaimed_since: float | None = None
 
     def run(self) -> None:
@@ -61,6 +66,7 @@ class Pump(threading.Thread):
             try:
                 self._check_layout()
                 self._replays()
+                self._follow_clock()
                 self._once()
                 self._say_back()
             except NewerLayout as error:
@@ -102,6 +108,21 @@ class Pump(threading.Thread):
         if run := overdue(self._process.outbox):
             with self._without_broker():
                 self._process.publish_replay(*run)
+
+    def _follow_clock(self) -> None:
+        """Make due again what a step back of Redis's clock has left too far ahead; about once a second."""
+        if time.monotonic() < self._clock_from:
+            return
+        found = self._clock_steps.pull_back()
+        apps, lanes = self._pulled_back[0] + found.apps, self._pulled_back[1] + found.lanes
+        if self._clock_steps.more:
+            self._pulled_back = apps, lanes
+            return
+        self._pulled_back = 0, 0
+        self._clock_from = time.monotonic() + CLOCK_SECONDS
+        if apps or lanes:
+            text = "Redis's clock was set back: %d apps and %d visitors were scheduled too far ahead and are due again"
+            logger.warning(text, apps, lanes)
 
     def _busy(self) -> bool:
         """Whether every slot of the pool is taken, or a delivery runs in this very process."""

@@ -9,6 +9,7 @@ import redis
 from lanes import put
 
 from insend_relay.console.embedded import EmbeddedRedis, Server
+from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.doctor import Facts, examine, read_facts
 from insend_relay.outbox.durability import Durability
@@ -115,6 +116,24 @@ def test_all_is_well_with_a_redis_as_we_ship_it(tmp_path: Path) -> None:
 )
 def test_what_could_cost_events_is_said(facts: Facts, about: str, expected: str) -> None:
     assert said(facts)[about].startswith(expected)
+
+
+def test_a_clock_that_was_set_back_is_worth_a_look_and_a_worker_helps() -> None:
+    facts = with_info()
+    facts.far_ahead = FarAhead(1, 12)
+    assert said(facts)["clock"].startswith("look: Redis's clock was set back: 1 apps and 12 visitors are scheduled")
+    assert "a running worker makes them due again" in said(facts)["clock"]
+    facts.far_ahead = FarAhead(0, 0)
+    assert said(facts)["clock"].startswith("good: ")
+
+
+def test_the_doctor_finds_what_is_scheduled_too_far_ahead_and_leaves_it_there(outbox: Outbox) -> None:
+    put(outbox)
+    assert read_facts(outbox).far_ahead == (0, 0)
+    for key in (outbox.keys.apps, outbox.keys.due("shop")):
+        (member,) = outbox.read("ZRANGE", key, 0, -1)
+        outbox.read("ZINCRBY", key, 3_600_000, member)  # as a step back of an hour leaves it
+    assert [read_facts(outbox).far_ahead for _ in range(2)] == [(1, 1), (1, 1)]
 
 
 def test_a_clock_that_is_off_is_worth_a_look() -> None:

@@ -16,13 +16,14 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, replay
+from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Line, Model, Standing
-from outbox_recount import EVERYTHING, recount
+from outbox_recount import EVERYTHING, NEVER, recount
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
+from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import Busy, Overtaken
 from insend_relay.outbox.keys import Lane
@@ -250,6 +251,26 @@ class Life(Corrections, RuleBasedStateMachine):
         name = self.standing("leased")[pick % len(self.standing("leased"))]
         come_due(self.outbox, Lane.parse(name))
         self.model.lines[name].standing = "lapsed"
+
+    @rule(hours=st.sampled_from([1, 1, 24]))
+    def the_clock_is_set_back(self, hours: int) -> None:
+        """All times in Redis lie ahead by the step; then a pump looks."""
+        self.set_back(hours * 3_600_000)
+        ClockSteps(self.outbox).pull_back()
+        for line in self.model.lines.values():
+            line.standing = {"later": "ready", "lapsed": "leased"}.get(line.standing, line.standing)  # type: ignore[assignment]
+
+    def set_back(self, step_ms: int) -> None:
+        """As if the clock had gone back."""
+        keys, now = self.outbox.keys, now_ms(self.outbox)
+        for key in (keys.apps, keys.due("a"), keys.due("b")):
+            for member in self.outbox.read("ZRANGE", key, 0, -1):
+                score = float(self.outbox.read("ZSCORE", key, member))
+                if score != NEVER:  # `fix_the_order` puts what is due into 1970, where no step reaches it
+                    self.outbox.read("ZADD", key, max(score, now) + step_ms, member)
+        for app in self.model.outage:
+            for name in ("since", "until"):
+                self.client.hincrby(keys.outage(app), name, step_ms)
 
     @precondition(lambda self: self.model.outage - self.model.operator)
     @rule()
