@@ -316,6 +316,21 @@ class Life(Corrections, RuleBasedStateMachine):
         assert status == (b"SENDING" if sending else b"ERASED")
         assert ids == [event.id for event in self.model.erased(name, sending=sending)]
 
+    @precondition(lambda self: any(line.events for line in self.model.lines.values()))
+    @rule(pick=picks, half=yes_or_no)
+    def discard_lane(self, pick: int, *, half: bool) -> None:
+        names = [name for name, line in self.model.lines.items() if line.events]
+        name = names[pick % len(names)]
+        line = self.model.lines[name]
+        last_seq = line.events[len(line.events) // 2].seq if half else self.model.counts["accepted"]
+        sending = line.standing == "leased"
+        stays = sending and line.events[0].seq <= last_seq
+        found = self.outbox._run("discard_lane", lane=name, last_seq=last_seq)
+        lapsed = line.standing == "lapsed"
+        taken = self.model.given_up(name, last_seq, sending=sending)
+        assert found[0] == (b"SENDING" if stays else b"DISCARDED")
+        assert found[2:] == [len(taken), int(lapsed and bool(taken))]
+
     @rule(what=st.sampled_from(["pause", "resume", "resume", "look", "invalid"]), lane=lanes, nobody=yes_or_no)
     def somebody_else(self, *, what: str, lane: Lane, nobody: bool) -> None:
         if what == "pause":
