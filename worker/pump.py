@@ -25,6 +25,7 @@ from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.errors import NewerLayout, OutboxError
 from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
+from insend_relay.worker.systemd import notify
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +60,12 @@ class Pump(threading.Thread):
         self._clock_from = 0.0
         self._pulled_back = (0, 0)
         self._unclaimed_since: float | None = None
+        self._track = runtime.progress.pump()
 
     def run(self) -> None:
         """The thread's life."""
         while not self._process.stop.asked:
+            self._track.step()
             try:
                 self._check_layout()
                 self._replays()
@@ -185,9 +188,11 @@ class PumpStep(bootsteps.StartStopStep):
         threading.Thread(target=worker.app.runtime.watch_stop, name="insend-last-resort", daemon=True).start()
         Pump(worker.app.runtime, worker.pool.num_processes).start()
         worker.app.runtime.flush_spool()
+        worker.app.runtime.show_health()
 
     def stop(self, worker: Any) -> None:
         """The worker shuts down, for whatever reason."""
+        notify("STOPPING=1")
         worker.app.runtime.stop()
         worker.app.runtime.finish()
 
