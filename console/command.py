@@ -31,6 +31,7 @@ _COMMANDS = {
     "resume": ("pause_commands", "Let an app go on at once."),
     "spool": ("spool_command", "What lies on this machine's disk because Redis could not take it."),
     "doctor": ("doctor_command", "What could cost events one day, and the mend."),
+    "health": ("health_command", "Whether the workers of this machine make progress: the liveness probe."),
     "sandbox": ("sandbox_command", "A local tracker for trying things."),
 }
 # Where nothing else is set up, Python prints warnings to stderr: what they tell, ``exits.py`` says in a sentence.

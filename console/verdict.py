@@ -40,6 +40,7 @@ def verdict(status: Status) -> Verdict:
         _refused,
         _without_worker,
         _paused_for_a_person,
+        _clock_set_back,
         _stalled,
         _soon_full,
         _paused,
@@ -96,6 +97,15 @@ def _paused_for_a_person(status: Status) -> Verdict | None:
         return None
     first = min(paused, key=lambda pause: pause.since_ms)
     return _finding(f"{_paused_line(status, first)}. {remedy(first.fault)}")
+
+
+def _clock_set_back(status: Status) -> Verdict | None:
+    """Only a moment of it is seen where a worker is well."""
+    if not any(status.far_ahead):
+        return None
+    ahead = f"{counted(status.far_ahead.lanes, 'visitor')} scheduled too far ahead"
+    todo = "A worker makes them due again within a second. Run NTP where Redis runs."
+    return _finding(f"REDIS'S CLOCK WAS SET BACK: {_waiting(status)}, {ahead}. {todo}")
 
 
 def _stalled(status: Status) -> Verdict | None:

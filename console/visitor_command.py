@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from insend_relay.console.exits import FINDING
 from insend_relay.console.letters import event_data, letter_table, shown
 from insend_relay.console.opening import open_outbox
 from insend_relay.console.remedies import remedy
@@ -23,16 +24,19 @@ from insend_relay.console.terminal import (
     yes_option,
 )
 from insend_relay.outbox.dead import DeadLetters, Filter, Letter, iso
+from insend_relay.outbox.discard_lane import LaneDiscard, last_accepted
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.heartbeat import read_workers
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masking import mask_answer, mask_text
+from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.status import read_clock, span
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.visitor import LaneView, discard_head, look_up
 from insend_relay.outbox.visitor import bury_head as make_dead
 
 _LETTERS_ON_SCREEN = 20
+_WORKER_SECONDS = 5.0  # more than a lease: the event of a worker that died is free by then
 
 
 @click.command(
@@ -40,23 +44,33 @@ _LETTERS_ON_SCREEN = 20
 
 insend visitor 42
 
-insend visitor shop1/v/42 --bury-head"""
+insend visitor shop1/v/42 --bury-head
+
+insend visitor shop1/g/7 --discard --all"""
 )
 @click.argument("uid", metavar="UID|APP/v/UID|APP/g/UID")
 @click.option("--bury-head", is_flag=True, help="Make the first waiting event a dead letter, so that the next can go.")
 @click.option("--discard", is_flag=True, help="Give the first waiting event up for good.")
+@click.option("--all", "whole", is_flag=True, help="With --discard: all events that wait in the lane.")
 @yes_option
 @personal_option
 @json_option
-def visitor(uid: str, *, bury_head: bool, discard: bool, yes: bool, show_personal: bool, as_json: bool) -> None:
+def visitor(
+    uid: str, *, bury_head: bool, discard: bool, whole: bool, yes: bool, show_personal: bool, as_json: bool
+) -> None:
     """What waits for one visitor or guest and why it is held, and what of theirs is dead.
 
-    Where the same uid has several lanes, a lane's whole name picks one of them.
+    Where the same uid has several lanes, a lane's whole name picks one of them. Exit code 1 when --discard --all leaves
+    an event that a worker is sending.
     """
     if bury_head and discard:
         raise click.UsageError("give either --bury-head or --discard")
+    if whole and not discard:
+        raise click.UsageError("--all goes with --discard")
     lane = _lane(uid)
-    with open_outbox() as outbox:
+    settings = Settings.from_env()
+    with open_outbox(settings) as outbox:
+        last_seq = last_accepted(outbox)  # before the count that is shown, so that no more is given up than that
         views = [view for view in look_up(outbox, lane.uid if lane else uid) if lane in {None, view.lane}]
         letters = DeadLetters(outbox).scan(Filter(visitor=lane.uid if lane else uid))
         dead = [letter for letter in letters if lane in {None, letter.lane}]
@@ -67,8 +81,11 @@ def visitor(uid: str, *, bury_head: bool, discard: bool, yes: bool, show_persona
             _print(uid, views, dead, now_ms, screen(), personal=show_personal)
             if views and not read_workers(outbox, now_ms).alive:
                 screen().print(plain("No worker is alive: `insend status` says more.", "bold red"))
-        if bury_head or discard:
-            _remove_head(outbox, uid, views, screen(stderr=as_json), discard=discard, yes=yes)
+        if whole:
+            discards = LaneDiscard(_only(uid, views).lane, last_seq)
+            _discard_all(outbox, discards, _only(uid, views).waiting, screen(stderr=as_json), settings, yes=yes)
+        elif bury_head or discard:
+            _remove_head(outbox, _only(uid, views), screen(stderr=as_json), discard=discard, yes=yes)
 
 
 def _lane(uid: str) -> Lane | None:
@@ -81,15 +98,41 @@ def _lane(uid: str) -> Lane | None:
         raise click.BadParameter("give a uid, or a lane as APP/v/UID (visitor) or APP/g/UID (guest)") from None
 
 
-def _remove_head(
-    outbox: Outbox, uid: str, views: list[LaneView], console: Console, *, discard: bool, yes: bool
-) -> None:
+def _only(uid: str, views: list[LaneView]) -> LaneView:
+    """The one lane that is meant."""
     if not views:
-        raise NotFound(f"nothing waits for {uid}: there is no head to take away")
+        raise NotFound(f"nothing waits for {uid}: there is no event to take away")
     if len(views) > 1:
         names = ", ".join(str(view.lane) for view in views)
         raise click.UsageError(f"events of {uid} wait in several lanes; name one of them: {names}")
-    view = views[0]
+    return views[0]
+
+
+def _discard_all(
+    outbox: Outbox, discards: LaneDiscard, waiting: int, console: Console, settings: Settings, *, yes: bool
+) -> None:
+    """Give up everything that waits in a lane; events that are accepted after the question stay."""
+    lane = discards.lane
+    if not agreed(f"Discard for good all {counted(waiting, 'event')} that wait in {lane}?", yes=yes):
+        return
+    wait_seconds = settings.lease_seconds + _WORKER_SECONDS
+
+    def waits() -> None:
+        text = f"{discards.sending} is sending the first event of {lane}"
+        console.print(plain(f"{text}; waiting up to {span(wait_seconds)} for its outcome"), soft_wrap=True)
+
+    try:
+        discards.run(outbox, wait_seconds=wait_seconds, waits=waits)
+    finally:  # also when Redis has gone or Ctrl-C was pressed: so much has been done
+        sent = f"; {discards.possibly_sent} of them may have been sent" if discards.possibly_sent else ""
+        console.print(plain(f"{counted(discards.discarded, 'event')} of {lane} discarded{sent}"), soft_wrap=True)
+    if discards.sending:
+        text = f"{discards.sending} is still sending the first event: run the command again to discard it if it fails"
+        console.print(plain(text), soft_wrap=True)
+        raise click.exceptions.Exit(FINDING)
+
+
+def _remove_head(outbox: Outbox, view: LaneView, console: Console, *, discard: bool, yes: bool) -> None:
     verb = "Discard for good" if discard else "Make a dead letter of"
     if not agreed(f"{verb} the first of {counted(view.waiting, 'event')} in {view.lane}?", yes=yes):
         return

@@ -310,6 +310,13 @@ def _access(facts: Facts, settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(facts: Facts, _: Settings) -> Iterator[Finding]:
+    if facts.status is not None and any(facts.status.far_ahead):
+        apps, lanes = facts.status.far_ahead
+        what = f"scheduled further ahead than any wait can be: {lanes:,} visitors, {apps:,} apps"
+        text = f"Redis's clock was set back ({what})"
+        fix = "a running worker makes them due again within a second, so see that one runs; run NTP where Redis runs"
+        yield Finding("clock", "look", f"{text}; {fix}")
+        return
     ahead = facts.clock_ahead_seconds
     if ahead is not None and abs(ahead) > CLOCK_SECONDS:
         text = f"Redis's is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"

@@ -23,11 +23,11 @@ from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.scripts import Scripts
+from insend_relay.outbox.settings import MAX_TURN_SECONDS
 from insend_relay.outbox.status import read_clock, read_paused
 from insend_relay.outbox.store import Outbox
 
 KEPT_SECONDS = 30 * 86_400  # how long a run's counts can be looked up, and the run gone on with
-PATIENCE_MS = 60_000  # after so long without a turn a run's message is lost; a busy pool may keep one for 40 s
 LEAST_UNDER_WAY = 10
 WARNED_OF = 10_000  # warnings() reads this many letters at most
 PROGRESS_EVERY_SECONDS = 0.25
@@ -189,7 +189,7 @@ class Replay:
         Args:
             turn: What the message named; 0 is anybody's.
         """
-        status, *following = self._scripts.run("take_turn", run=self.id, turn=turn, patience_ms=PATIENCE_MS)
+        status, *following = self._scripts.run("take_turn", run=self.id, turn=turn, patience_ms=MAX_TURN_SECONDS * 1000)
         return int(following[0]) if status == b"TAKEN" else None
 
     def progress(self) -> Progress:

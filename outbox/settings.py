@@ -21,6 +21,11 @@ from insend_relay.outbox.keys import APP_KEY
 from insend_relay.outbox.unknown_variables import PREFIX, UnknownVariable, find_unknown, warn_of
 
 MOST = 1_000_000_000  # of any number: 31 years, if it is seconds; beyond it servers and libraries overflow
+# Nothing is scheduled further ahead on Redis's clock than this. What is, was scheduled before that clock was set back,
+# and a pump makes it due again (lua/pull_back.lua).
+MAX_WAIT_SECONDS = 1_800  # between two attempts of a lane, or two probes of an app
+MAX_LEASE_SECONDS = 300
+MAX_TURN_SECONDS = 60  # of a replay; after that its message is lost, and a busy pool may keep one for 40 s
 
 
 def _setting(default: Any, meaning: str, *, secret: bool = False, least: float | None = None) -> Any:
@@ -96,7 +101,7 @@ class Settings:
     lease_seconds: float = _setting(
         30.0,
         "How long a worker may hold a lane unheard. After a crash its lanes wait this long. "
-        "At least INSEND_POST_TIMEOUT_SECONDS + 5.",
+        f"At least INSEND_POST_TIMEOUT_SECONDS + 5, at most {MAX_LEASE_SECONDS}.",
         least=1,
     )
     stop_seconds: float = _setting(
@@ -105,9 +110,13 @@ class Settings:
 
     # Retries
     retry_first_seconds: float = _setting(1.0, "The wait after the first failure; it doubles from there.", least=0.001)
-    retry_max_seconds: float = _setting(300.0, "The longest wait between two attempts.", least=0.001)
+    retry_max_seconds: float = _setting(
+        300.0, f"The longest wait between two attempts. With the jitter at most {MAX_WAIT_SECONDS}.", least=0.001
+    )
     retry_jitter: float = _setting(0.25, "Up to this share of a wait is added at random.", least=0)
-    retry_after_max_seconds: float = _setting(900.0, "The longest Retry-After that is honoured.", least=0)
+    retry_after_max_seconds: float = _setting(
+        900.0, f"The longest Retry-After that is honoured. At most {MAX_WAIT_SECONDS}.", least=0
+    )
     unreachable_attempts: int = _setting(
         10,
         "Unreachable tracker (refused, time-out, 407, 408, 425, 429, 502-504, a gateway's 520-527 and 530): give up "
@@ -133,7 +142,9 @@ class Settings:
         5, "So do failures of this many visitors with no 200 between (five times as many while calm).", least=1
     )
     outage_first_seconds: float = _setting(1.0, "The first pause; each failed probe doubles it.", least=0.001)
-    outage_max_seconds: float = _setting(60.0, "The longest pause between two probes.", least=0.001)
+    outage_max_seconds: float = _setting(
+        60.0, f"The longest pause between two probes. With the jitter at most {MAX_WAIT_SECONDS}.", least=0.001
+    )
     outage_calm_seconds: float = _setting(
         60.0, "This long after a 200 the guard is calm: a few poisoned visitors must not pause an app.", least=0
     )
@@ -180,12 +191,35 @@ class Settings:
             faults.append("INSEND_SPOOL: give the file's whole path, such as /var/lib/insend-relay/spool.db")
         if self.broker_url and "://" not in self.broker_url:
             faults.append("INSEND_BROKER_URL: give a full address such as redis://127.0.0.1:6379/1, or leave it empty")
+        return faults + self._lease_faults() + self._wait_faults()
+
+    def _lease_faults(self) -> list[str]:
+        """A lease that is shorter than a POST, or longer than the outbox allows."""
+        faults = []
+        if self.lease_seconds > MAX_LEASE_SECONDS:
+            faults.append(f"INSEND_LEASE_SECONDS: {self.lease_seconds:g} is too long; set at most {MAX_LEASE_SECONDS}")
         if self.lease_seconds < self.post_timeout_seconds + 5:
             faults.append(
                 f"INSEND_LEASE_SECONDS: {self.lease_seconds:g} is too short for POSTs of up to "
                 f"{self.post_timeout_seconds:g} s; set at least {self.post_timeout_seconds + 5:g}"
             )
         return faults
+
+    def _wait_faults(self) -> list[str]:
+        """Waits that are longer than the outbox allows, with the jitter that is added to them."""
+        longest = MAX_WAIT_SECONDS / (1 + self.retry_jitter)
+        waits = {
+            "retry_max_seconds": longest,
+            "outage_first_seconds": longest,
+            "outage_max_seconds": longest,
+            "retry_after_max_seconds": MAX_WAIT_SECONDS,
+        }
+        return [
+            f"INSEND_{name.upper()}: {getattr(self, name):g} is too long; set at most {most:g}: "
+            f"with INSEND_RETRY_JITTER no wait may be longer than {MAX_WAIT_SECONDS} s"
+            for name, most in waits.items()
+            if getattr(self, name) > most
+        ]
 
 
 def _is_address(text: str, *schemes: str) -> bool:

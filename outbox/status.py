@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from insend_relay.outbox.clock_steps import NOTHING_AHEAD, ClockSteps, FarAhead
 from insend_relay.outbox.dead import iso
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable
 from insend_relay.outbox.fault import Fault, fault_of
@@ -104,6 +105,7 @@ class Status:
         refusal: Why Redis takes no events of producers; None when it takes them.
         workers: The workers of this namespace.
         jumps: When the books have jumped back, until an operator acknowledges it.
+        far_ahead: What a step back of Redis's clock has left scheduled too far ahead.
     """
 
     accepted: int
@@ -127,6 +129,7 @@ class Status:
     refusal: Refusal | None = None
     workers: Workers = NO_WORKERS
     jumps: list[Jump] = field(default_factory=list)
+    far_ahead: FarAhead = NOTHING_AHEAD
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
@@ -152,6 +155,7 @@ class Status:
             "workers_alive": self.workers.alive,
             "last_heartbeat_seconds": self.workers.last_seconds,
             "jumps": [jump.as_dict() for jump in self.jumps],
+            "far_ahead": self.far_ahead._asdict(),
             "now_ms": self.now_ms,
         }
 
@@ -190,6 +194,7 @@ def read_status(
         refusal=read_refusal(outbox),
         workers=read_workers(outbox, now_ms),
         jumps=read_jumps(outbox),
+        far_ahead=_far_ahead(outbox),
     )
 
 
@@ -249,7 +254,11 @@ def read_paused(outbox: Outbox, app: str) -> Paused | None:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest fitting unit: ``0.3 s``, ``40 s``, ``10 min``, ``6 h``, ``3 d``."""
+    """A length of time in its largest fitting unit: ``0.3 s``, ``40 s``, ``10 min``, ``6 h``, ``3 d``.
+
+    A negative one, which is an age after a step back of Redis's clock, counts as 0.
+    """
+    seconds = max(0.0, seconds)
     for limit, size, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
         if seconds < limit:
             number = seconds / size
@@ -296,6 +305,13 @@ def _pulse(outbox: Outbox, now_ms: int) -> tuple[float, bool]:
         came += accepted - delivered  # a dead letter stays in Redis too
         busy = busy or (past <= 1 and delivered + dead + failed > 0)
     return came / (PULSE_MINUTES * 60 + now_ms % 60_000 / 1000), busy
+
+
+def _far_ahead(outbox: Outbox) -> FarAhead:
+    try:
+        return ClockSteps(outbox).look()
+    except OutboxRefused:  # this user may not run scripts
+        return NOTHING_AHEAD
 
 
 def _headroom(outbox: Outbox) -> int | None:

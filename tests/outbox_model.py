@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
@@ -116,6 +117,23 @@ class Model:
             del self.replaying[lane]
             self.runs[run]["replayed"] -= 1
         if not line.events:
+            line.new_head()
+            line.standing = "ready"
+        return taken
+
+    def given_up(self, lane: str, last_seq: int, *, sending: bool) -> list[Event]:
+        """What an operator gives up of a lane: from its front, up to a seq, but not a head that is being sent."""
+        line = self.lines[lane]
+        behind = line.events[int(sending) :]
+        taken = list(itertools.takewhile(lambda event: event.seq <= last_seq, behind))
+        line.events = line.events[: int(sending)] + behind[len(taken) :]
+        self.count("waiting", -len(taken))
+        self.count("discarded", len(taken))
+        event_id, run = self.replaying.get(lane, (b"", ""))
+        if event_id in [event.id for event in taken]:
+            del self.replaying[lane]
+            self.runs[run]["replayed"] -= 1
+        if taken and not sending:
             line.new_head()
             line.standing = "ready"
         return taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from waiting import wait_until
 from insend_relay.console.embedded import Server, find_server, free_port
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.settings import Settings, variable
+from insend_relay.worker.health import ANSWER_SECONDS, STUCK_SECONDS
 
 TOP = Path(__file__).parent.parent
 DEPLOY = TOP / "deploy"
@@ -28,11 +30,12 @@ CONF = DEPLOY / "redis.conf"
 
 
 @contextmanager
-def a_server(server: Server, folder: Path) -> Iterator[tuple[redis.Redis, subprocess.Popen[bytes]]]:
+def a_server(server: Server, folder: Path, *more: str) -> Iterator[tuple[redis.Redis, subprocess.Popen[bytes]]]:
     """A server started with our conf, on a free port and in a folder of its own; it must not have complained."""
     port = free_port()
     log = folder / "log"
-    command = [str(find_server(server)), str(CONF), "--port", str(port), "--dir", str(folder), "--logfile", str(log)]
+    place = ["--port", str(port), "--dir", str(folder), "--logfile", str(log)]
+    command = [str(find_server(server)), str(CONF), *place, *more]
     with subprocess.Popen(command) as process, connect(f"redis://127.0.0.1:{port}/0") as client:
 
         def answers() -> bool:
@@ -81,6 +84,30 @@ def test_what_it_has_taken_survives_a_kill(server: Server, tmp_path: Path) -> No
         assert client.get("kept") == b"yes"
 
 
+@pytest.mark.parametrize("server", ["redis", "valkey"])
+def test_a_backup_is_restored_as_documented(server: Server, tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    with a_server(server, before) as (client, _):
+        client.set("kept", "yes")
+        saved = client.lastsave()
+        wait_until(lambda: client.time()[0] > saved.timestamp())  # LASTSAVE has whole seconds
+        client.bgsave()
+        wait_until(lambda: client.lastsave() != saved)
+    shutil.copy(before / "dump.rdb", after)
+    with a_server(server, after) as (client, _):
+        assert client.get("kept") is None, "with appendonly yes the backup is ignored"
+    shutil.rmtree(after)
+    after.mkdir()
+    shutil.copy(before / "dump.rdb", after)
+    with a_server(server, after, "--appendonly", "no") as (client, _):
+        client.config_set("appendonly", "yes")
+        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+    with a_server(server, after) as (client, _):
+        assert client.get("kept") == b"yes"
+
+
 def test_the_conf_renames_no_command_and_names_no_folder() -> None:
     directives = {line.split()[0] for line in CONF.read_text().splitlines() if line and not line.startswith("#")}
     assert directives & {"rename-command", "dir", "logfile", "requirepass", "daemonize"} == set()
@@ -116,6 +143,9 @@ def unit(name: str) -> dict[str, list[str]]:
 def test_the_worker_unit_stops_gently_comes_back_and_shows_no_secret() -> None:
     settings = unit("insend-worker@.service")
     assert settings["KillMode"] == ["mixed"]
+    assert settings["Type"] == ["notify"]
+    assert float(settings["WatchdogSec"][0]) >= 30
+    assert settings["WatchdogSignal"] == ["SIGKILL"], "a core dump would hold personal data"
     assert settings["Restart"] == ["always"]
     assert float(settings["TimeoutStopSec"][0]) > Settings().stop_seconds + 2
     assert shlex.split(settings["ExecStart"][0])[1] == "worker"
@@ -205,6 +235,15 @@ def test_in_the_compose_file_nobody_outside_reaches_redis_and_the_worker_has_tim
     assert all(parsed["networks"][network]["internal"] for network in store["networks"])
     assert float(worker["stop_grace_period"].removesuffix("s")) > Settings().stop_seconds + 2
     assert set(worker["environment"]) <= {variable(field) for field in fields(Settings)}
+
+
+def test_the_probes_of_compose_and_kubernetes_ask_insend_health_and_wait_for_its_answer() -> None:
+    page = (TOP / "docs" / "deploy.md").read_text(encoding="utf-8")
+    probe = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0])["livenessProbe"]
+    check = compose()["services"]["worker"]["healthcheck"]
+    assert probe["exec"]["command"] == check["test"][1:] == ["insend", "health"]
+    assert min(probe["timeoutSeconds"], float(check["timeout"].removesuffix("s"))) > ANSWER_SECONDS
+    assert f"{STUCK_SECONDS:.0f}\nseconds" in page
 
 
 def test_a_server_starts_with_the_command_of_the_compose_file(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from insend_relay.worker.lane_run import LaneRun, Workshop
 from insend_relay.worker.line import Line
 from insend_relay.worker.permits import Permits
 from insend_relay.worker.policy import Policy, guard_of
+from insend_relay.worker.progress import Progress, Track
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
 from insend_relay.worker.tracker import Tracker
@@ -57,10 +58,12 @@ class Delivery:
         outbox: Where events come from.
         settings: The numbers.
         stop: The wish to stop.
+        track: Where it stamps its progress.
     """
 
-    def __init__(self, outbox: Outbox, settings: Settings, stop: Stop) -> None:
+    def __init__(self, outbox: Outbox, settings: Settings, stop: Stop, track: Track | None = None) -> None:
         self.stop = stop
+        self._track = track or Progress().delivery(None)
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         self._settings = settings
         self._outbox = outbox
@@ -102,9 +105,11 @@ class Delivery:
         """
         if not self._running.acquire(blocking=False):
             return False
+        self._track.step()
         try:
             self._greenlets.start()
         except RuntimeError:  # no more threads
+            self._track.idle()
             self._running.release()
             raise
         return self._greenlets.call(lambda: self._slice(slice_seconds))
@@ -119,6 +124,7 @@ class Delivery:
         finally:
             if self.stop.asked:
                 self._drain()
+            self._track.idle()
             self._running.release()
 
     def _open_line(self) -> None:
@@ -152,6 +158,7 @@ class Delivery:
         busy_at = time.monotonic()
         helped = False
         while self._go_on():
+            self._track.step()
             if not self._under_way:
                 self._alone = self._makes_room = False
             self._lane_ended.clear()

@@ -4,7 +4,8 @@ It is a bootstep of the *worker* blueprint (a consumer's steps restart with each
 ``wake`` for at most a second, looks whether a lane may be claimed, and publishes one hint when nobody was told yet.
 While all of its own pool is busy it does not listen: somebody else's pool may be free.
 
-Every few seconds it sends the worker's heartbeat (``outbox/heartbeat.py``).
+Every few seconds it sends the worker's heartbeat (``outbox/heartbeat.py``), and once a second it makes due again what a
+step back of Redis's clock has left scheduled too far ahead (``outbox/clock_steps.py``).
 
 A hint that cannot be published (the broker is away, or Redis is full and refuses it) is not needed: the pump delivers
 itself, and tries the broker again now and then. And when it has seen lanes lie unclaimed for a minute, the worker is
@@ -23,16 +24,19 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.errors import NewerLayout, OutboxError
 from insend_relay.outbox.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
+from insend_relay.worker.systemd import notify
 
 logger = logging.getLogger(__name__)
 
 WAKE_SECONDS = 1.0
 BUSY_SECONDS = 0.02
 REPLAYS_SECONDS = 1.0  # between two looks for a replay that nobody goes on with
+CLOCK_SECONDS = 1.0  # between two looks for what a step back of Redis's clock has left
 HUNG_SECONDS = 60.0
 ITSELF_SECONDS = 2.0  # how long it delivers itself before it looks around
 BROKER_SECONDS = 30.0  # how long it does without a broker that was away
@@ -58,15 +62,21 @@ class Pump(threading.Thread):
         self._replays_from = 0.0
         self._heartbeat = Heartbeat(self._process.outbox, self._process.delivery.worker)
         self._heartbeat_from = 0.0
+        self._clock_steps = ClockSteps(self._process.outbox)
+        self._clock_from = 0.0
+        self._pulled_back = (0, 0)
         self._unclaimed_since: float | None = None
+        self._track = runtime.progress.pump()
 
     def run(self) -> None:
         """The thread's life."""
         while not self._process.stop.asked:
+            self._track.step()
             try:
                 self._check_layout()
                 self._beat()
                 self._replays()
+                self._follow_clock()
                 self._once()
                 self._say_back()
             except NewerLayout as error:
@@ -122,6 +132,21 @@ class Pump(threading.Thread):
         if run := overdue(self._process.outbox):
             with self._without_broker():
                 self._process.publish_replay(*run)
+
+    def _follow_clock(self) -> None:
+        """Make due again what a step back of Redis's clock has left too far ahead; about once a second."""
+        if time.monotonic() < self._clock_from:
+            return
+        found = self._clock_steps.pull_back()
+        apps, lanes = self._pulled_back[0] + found.apps, self._pulled_back[1] + found.lanes
+        if self._clock_steps.more:
+            self._pulled_back = apps, lanes
+            return
+        self._pulled_back = 0, 0
+        self._clock_from = time.monotonic() + CLOCK_SECONDS
+        if apps or lanes:
+            text = "Redis's clock was set back; what was scheduled too far ahead is due again: %d visitors, %d apps"
+            logger.warning(text, lanes, apps)
 
     def _busy(self) -> bool:
         """Whether every slot of the pool is taken, or a delivery runs in this very process."""
@@ -186,9 +211,11 @@ class PumpStep(bootsteps.StartStopStep):
         self._pump = Pump(worker.app.runtime, worker.pool.num_processes)
         self._pump.start()
         worker.app.runtime.flush_spool()
+        worker.app.runtime.show_health()
 
     def stop(self, worker: Any) -> None:
         """The worker shuts down, for whatever reason."""
+        notify("STOPPING=1")
         worker.app.runtime.stop()
         worker.app.runtime.finish()
         if self._pump is not None:

@@ -24,7 +24,10 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker.delivery import Delivery
+from insend_relay.worker.health import Door, Health
+from insend_relay.worker.progress import Progress
 from insend_relay.worker.stop import Everyone, Stop
+from insend_relay.worker.systemd import Watchdog, notify, watchdog_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +44,16 @@ class Process:
         app: The Celery application.
         settings: The numbers.
         everyone: The wish to stop that all processes of the worker share.
+        progress: Where all processes of the worker stamp their progress.
     """
 
-    def __init__(self, app: Celery, settings: Settings, everyone: Everyone) -> None:
+    def __init__(self, app: Celery, settings: Settings, everyone: Everyone, progress: Progress) -> None:
         self.pid = os.getpid()
         self.settings = settings
         self.stop = Stop(settings.stop_seconds, everyone)
         client = connect(settings.redis_url, connections=8)
         self.outbox = Outbox(client, namespace=settings.namespace, outage_over=_say_resumed)
-        self.delivery = Delivery(self.outbox, settings, self.stop)
+        self.delivery = Delivery(self.outbox, settings, self.stop, progress.delivery(_pool_index()))
         self._app = app
 
     def publish(self) -> None:
@@ -59,6 +63,11 @@ class Process:
     def publish_replay(self, run_id: str, turn: int) -> None:
         """Publish the message that leads a replay run on; raises as ``publish`` does."""
         self._app.send_task("worker.replay", args=[run_id, turn], retry=False)
+
+
+def _pool_index() -> int | None:
+    """The number of this process in its pool; None in the main process."""
+    return getattr(current_process(), "index", None)
 
 
 def _say_resumed(app: str) -> None:
@@ -78,13 +87,30 @@ class Runtime:
         self._settings = settings
         self.exit_code = 0
         self._everyone = Everyone()
+        self.progress = Progress()
         self._process: Process | None = None
 
     def process(self) -> Process:
         """The state of the process that asks."""
         if self._process is None or self._process.pid != os.getpid():
-            self._process = Process(self._app, self._settings, self._everyone)
+            self._process = Process(self._app, self._settings, self._everyone, self.progress)
         return self._process
+
+    def health(self) -> Health:
+        """How this worker is; asked in its main process."""
+        return Health(
+            pid=os.getpid(),
+            stopping=bool(self._everyone.asked_at),
+            pump_seconds=self.progress.pump_seconds,
+            delivery_seconds=self.progress.delivery_seconds(),
+        )
+
+    def show_health(self) -> None:
+        """The worker has started: from now on it answers ``insend health``, and systemd gets signs of life."""
+        Door(self._settings.namespace, self.health).open()
+        notify("READY=1")
+        if seconds := watchdog_seconds():
+            Watchdog(seconds, self.health).start()
 
     def stop(self) -> None:
         """The worker shuts down, all of its processes. Safe in a signal handler."""

@@ -104,7 +104,7 @@ for _, app in ipairs(open) do
   local outage, due = prefix .. 'outage:' .. app, prefix .. 'due:' .. app
   local state = redis.call('HMGET', outage, 'since', 'tokens', 'resumed')
   local paused, tokens = state[1], tonumber(state[2])
-  if tokens and now - tonumber(state[3]) > RAMP_MS then
+  if tokens and math.abs(now - tonumber(state[3])) > RAMP_MS then -- a start in the future: the clock was set back
     redis.call('HDEL', outage, 'tokens', 'resumed')
     tokens = nil
   end

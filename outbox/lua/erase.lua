@@ -6,7 +6,7 @@
 -- Invariant: waiting falls as discarded rises. A head that a worker is sending stays until its lease ends; the lane's other
 --   events do not wait for that. A worker whose lease ran out is superseded, and its head counts as possibly sent.
 -- MORE: call again. SENDING: only the head is left, and the worker is sending it. ERASED: no key names the lane.
--- Shared: clock pump lane barrier advance
+-- Shared: clock pump lane barrier advance forget
 local ledger, apps, lease, trying, failing, doubtful, replaying, wake = unpack(KEYS)
 local prefix, lane = unpack(ARGV)
 -- body
@@ -18,29 +18,6 @@ local held = redis.call('HGET', lease, lane)
 local sending = head and held and tonumber(redis.call('ZSCORE', due_key(lane), lane) or 0) > now
 local replayed = redis.call('HGET', replaying, lane)
 
--- A replay run counts an event that was erased on its way as one that was never replayed.
-local function end_replay(id)
-  if replayed and string.sub(replayed, 1, 16) == id then
-    redis.call('HDEL', replaying, lane)
-    redis.call('HINCRBY', prefix .. 'replay:' .. string.sub(replayed, 17), 'replayed', -1)
-  end
-end
-
-local function forget_lane()
-  local barrier, waits_in = barrier_of(lane, head or '')
-  if barrier > 0 then
-    redis.call('ZREM', waits_in, lane)
-  end
-  redis.call('HDEL', prefix .. 'outage:' .. app_of(lane) .. ':lanes', lane)
-  redis.call('ZREM', due_key(lane), lane)
-  redis.call('HDEL', lease, lane)
-  redis.call('HDEL', trying, lane)
-  redis.call('ZREM', failing, lane)
-  redis.call('HDEL', replaying, lane)
-  give_back_probe(lane)
-  let_pass(lane, nil)
-end
-
 local count = math.min(BATCH, redis.call('LLEN', key) - (sending and 1 or 0))
 local erased = count > 0 and redis.call('RPOP', key, count) or {}
 local reply = {'MORE', ''}
@@ -48,7 +25,7 @@ for i, record in ipairs(erased) do
   local id = id_of(record)
   local left_behind = held and string.sub(held, 9, 24) == id
   local marked = redis.call('ZREM', doubtful, id) == 1
-  end_replay(id)
+  forget_replay(lane, replayed, id)
   reply[i + 2] = {record, (left_behind or marked) and 1 or 0}
 end
 if #erased > 0 then
@@ -57,7 +34,7 @@ if #erased > 0 then
 end
 local left = redis.call('LLEN', key)
 if left == 0 then
-  forget_lane()
+  forget_lane(lane, head)
   if redis.call('ZCARD', behind) == 0 then
     reply[1] = 'ERASED'
   end

@@ -25,7 +25,11 @@ end
 redis.call('ZREM', apps, '') -- a first write that a full Redis allows
 if ready == 1 then
   if not redis.call('SET', hint, '1', 'NX', 'PX', hint_ms) then
-    ready = 0
+    if redis.call('PTTL', hint) > tonumber(hint_ms) then -- the clock was set back, and the hint lasts as long as the step
+      redis.call('SET', hint, '1', 'PX', hint_ms)
+    else
+      ready = 0
+    end
   end
 elseif #open == 2 * APPS_AT_ONCE then
   for i = 1, #open, 2 do -- all idle: behind the others with them, or those would never be looked at

@@ -15,17 +15,21 @@ local CALM_TIMES = 5        -- nor do a few poisoned ones say anything; so many 
 
 local outage = prefix .. 'outage:' .. app
 local suspects = outage .. ':lanes'
-local state = redis.call('HMGET', outage, 'since', 'kind', 'pauses', 'probe', 'until', 'last_ok', 'operator', 'tokens')
+local state = redis.call('HMGET', outage, 'since', 'kind', 'pauses', 'probe', 'until', 'last_ok', 'operator', 'tokens',
+  'pause_ms')
 local since, paused_kind, pauses, probe = tonumber(state[1]), state[2], tonumber(state[3] or 0), state[4]
 local until_ms, last_ok, operator = tonumber(state[5] or 0), tonumber(state[6]), state[7]
 local tokens = state[8]
+until_ms = math.min(until_ms, now + tonumber(state[9] or 0)) -- further ahead it is only when the clock was set back
 retry_after_ms = tonumber(retry_after_ms)
 redis.call('HDEL', outage, 'tokens')
 
 local function pause(wait_ms)
   until_ms = math.max(until_ms, now + math.max(math.floor(wait_ms), retry_after_ms))
   redis.call('HDEL', outage, 'probe')
-  redis.call('HSET', outage, 'pauses', pauses, 'until', until_ms, 'reason', reason, 'fault', fault)
+  redis.call(
+    'HSET', outage, 'pauses', pauses, 'until', until_ms, 'pause_ms', until_ms - now, 'reason', reason, 'fault', fault
+  )
   if not operator then
     redis.call('ZADD', apps, until_ms, app)
   end
@@ -54,7 +58,7 @@ if since then
   elseif retry_after_ms > 0 and now + retry_after_ms > until_ms then
     -- a POST from before the pause: it may lengthen the pause, but the probe under way stays the only one
     until_ms = now + retry_after_ms
-    redis.call('HSET', outage, 'until', until_ms, 'reason', reason, 'fault', fault)
+    redis.call('HSET', outage, 'until', until_ms, 'pause_ms', retry_after_ms, 'reason', reason, 'fault', fault)
     if not operator then
       redis.call('ZADD', apps, 'GT', until_ms, app)
     end
@@ -73,7 +77,7 @@ local lanes = redis.call('HLEN', suspects)
 if redis.call('HEXISTS', suspects, lane) == 0 then
   lanes = lanes + 1
 end
-local calm = last_ok and now - last_ok < tonumber(calm_ms)
+local calm = last_ok and math.abs(now - last_ok) < tonumber(calm_ms)
 local tripped = (retry_after_ms > 0 and (not calm or lanes >= 2))
   or (unreachable >= tonumber(unreachable_limit) and lanes >= 2)
   or (kind == 'closed' and (not calm or lanes >= CLOSED_LANES))

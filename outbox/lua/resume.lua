@@ -8,7 +8,9 @@ local apps, wake = unpack(KEYS)
 local prefix, app = unpack(ARGV)
 -- body
 local outage = prefix .. 'outage:' .. app
-redis.call('HDEL', outage, 'operator', 'since', 'reason', 'fault', 'kind', 'pauses', 'until', 'probe', 'unreachable')
+redis.call(
+  'HDEL', outage, 'operator', 'since', 'reason', 'fault', 'kind', 'pauses', 'until', 'pause_ms', 'probe', 'unreachable'
+)
 redis.call('DEL', outage .. ':lanes')
 redis.call('HSET', outage, 'tokens', 2, 'resumed', now)
 redis.call('ZADD', apps, now, app)

@@ -54,7 +54,7 @@ if #delivered > 0 then
   local tokens = state[2]
   if state[1] then
     ended, tokens = 1, RAMP_FIRST
-    redis.call('HDEL', outage, 'since', 'reason', 'fault', 'kind', 'pauses', 'until', 'probe')
+    redis.call('HDEL', outage, 'since', 'reason', 'fault', 'kind', 'pauses', 'until', 'pause_ms', 'probe')
     redis.call('HSET', outage, 'tokens', RAMP_FIRST, 'resumed', now)
     if not state[3] then
       redis.call('ZADD', apps, now, app)

@@ -29,6 +29,7 @@ COMMANDS = [
     "resume",
     "spool",
     "doctor",
+    "health",
     "sandbox",
 ]
 EVERY = [[name] for name in COMMANDS if name != "dead"] + [

@@ -122,9 +122,48 @@ def test_discard_gives_the_first_event_up(insend: CommandLine, outbox: Outbox) -
     assert DeadLetters(outbox).count() == 0
 
 
+def test_discard_all_gives_the_whole_lane_up(insend: CommandLine, outbox: Outbox) -> None:
+    for _ in range(3):
+        put(outbox)
+    put(outbox, BOB)
+    result = insend("visitor", "alice", "--discard", "--all", "--yes")
+    assert result.exit_code == 0
+    assert "3 events of shop/v/alice discarded" in result.stdout
+    found = insend.json("status")
+    assert (found["discarded"], found["waiting"], found["balanced"]) == (3, 1, True)
+
+
+def test_discard_all_asks_with_the_count_and_keeps_what_came_in_since(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    put(outbox)
+    with insend.terminal("visitor", "alice", "--discard", "--all") as terminal:
+        wait_until(lambda: "[y/N]" in terminal.shown)
+        later = put(outbox)
+        terminal.type("y\n")
+        assert terminal.ended() == 0
+    assert "Discard for good all 2 events that wait in shop/v/alice?" in terminal.shown
+    assert insend.json("visitor", "alice")["lanes"][0]["head"]["id"] == str(later)
+    assert insend.json("status")["discarded"] == 2
+
+
+def test_discard_all_leaves_an_event_that_is_being_sent_and_says_so(
+    insend: CommandLine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.console.visitor_command._WORKER_SECONDS", -30.0)
+    put(outbox)
+    put(outbox)
+    outbox.claim("celery@host:7#token", 1, lease_ms=60_000)
+    result = insend("visitor", "alice", "--discard", "--all", "--yes")
+    assert result.exit_code == 1
+    assert "1 event of shop/v/alice discarded" in result.stdout
+    assert "celery@host:7 is still sending the first event" in result.stdout
+    assert insend.json("status")["waiting"] == 1
+
+
 def test_nobody_to_ask_means_nothing_is_changed(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
     assert insend("visitor", "alice", "--discard").exit_code == 2
+    assert insend("visitor", "alice", "--discard", "--all").exit_code == 2
     assert insend.json("status")["waiting"] == 1
 
 
@@ -163,7 +202,14 @@ def test_of_several_lanes_one_must_be_named(insend: CommandLine, outbox: Outbox)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["alice", "--discard", "--yes"], ["shop/x/alice"], ["alice", "--discard", "--bury-head"]],
+    [
+        ["alice", "--discard", "--yes"],
+        ["alice", "--discard", "--all", "--yes"],
+        ["alice", "--all"],
+        ["alice", "--bury-head", "--all"],
+        ["shop/x/alice"],
+        ["alice", "--discard", "--bury-head"],
+    ],
 )
 def test_what_cannot_be_done_is_a_usage_error(insend: CommandLine, arguments: list[str]) -> None:
     assert insend("visitor", *arguments).exit_code == 2

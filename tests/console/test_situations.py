@@ -37,7 +37,7 @@ from insend_relay.worker.stop import Stop
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 MOVED = "Location: https://new.example.net/watch/event"
 TOKENS = {
-    r"\bN\b": r"[\\d.,]+( (s|min|h|d|events?|workers?|dead letters?))?",
+    r"\bN\b": r"[\\d.,]+( (s|min|h|d|events?|visitors?|workers?|dead letters?))?",
     r"\bTIME\b": r"\\d\\d:\\d\\d",
     r"\bAPP\b": r"shop",
     r"\bHOST:(PID|PORT)\b": r"[\\w.-]+:\\d+",
@@ -300,6 +300,15 @@ def old_copy(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def clock_set_back(place: Place) -> Iterator[None]:
+    with healthy(place):
+        for key in (place.outbox.keys.apps, place.outbox.keys.due("shop")):
+            (member,) = place.outbox.read("ZRANGE", key, 0, -1)
+            place.outbox.read("ZINCRBY", key, 3_600_000, member)  # as a step back of an hour leaves it
+        yield
+
+
+@contextmanager
 def unbalanced(place: Place) -> Iterator[None]:
     with healthy(place):
         place.outbox.read("HINCRBY", place.outbox.keys.ledger, "delivered", 1)
@@ -359,6 +368,7 @@ SITUATIONS: dict[str, Callable[[Place], object]] = {
     "Redis has too few replicas": too_few_replicas,
     "Redis was flushed": flushed,
     "Redis has loaded an old copy": old_copy,
+    "Redis's clock was set back": clock_set_back,
     "the books do not balance": unbalanced,
     "the spool is stuck": stuck_spool,
     "dead letters": dead_letters,

@@ -9,6 +9,7 @@ import pytest
 
 from insend_relay.console.remedies import remedy
 from insend_relay.console.verdict import verdict
+from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.fault import Fault, ends_by_itself
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers
 from insend_relay.outbox.jumps import Jump
@@ -73,6 +74,14 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
             (
                 "STALLED: 120 waiting, oldest 10 min, 2 workers alive, and none sends: see the workers' logs and "
                 "restart them."
+            ),
+        ),
+        (
+            replace(OK, far_ahead=FarAhead(1, 3), paused=[DOWN]),
+            "finding",
+            (
+                "REDIS'S CLOCK WAS SET BACK: 12 waiting, oldest 0.3 s, 3 visitors scheduled too far ahead. A worker "
+                "makes them due again within a second. Run NTP where Redis runs."
             ),
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import redis
 from lanes import put
 
 from insend_relay.console.embedded import EmbeddedRedis, Server
+from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.doctor import Facts, examine, read_facts
 from insend_relay.outbox.durability import Durability
 from insend_relay.outbox.settings import Settings
+from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
 
 LOCAL = Settings(redis_url="redis://127.0.0.1:6379/0")
@@ -115,6 +118,25 @@ def test_all_is_well_with_a_redis_as_we_ship_it(tmp_path: Path) -> None:
 )
 def test_what_could_cost_events_is_said(facts: Facts, about: str, expected: str) -> None:
     assert said(facts)[about].startswith(expected)
+
+
+def test_a_clock_that_was_set_back_is_worth_a_look_and_a_worker_helps(outbox: Outbox) -> None:
+    put(outbox)
+    facts = with_info()
+    facts.status = read_status(outbox)
+    assert said(facts)["clock"].startswith("good: ")
+    facts.status = replace(facts.status, far_ahead=FarAhead(2, 12))
+    assert said(facts)["clock"].startswith("look: Redis's clock was set back (scheduled further ahead than any wait")
+    assert "12 visitors, 2 apps); a running worker makes them due again" in said(facts)["clock"]
+
+
+def test_what_is_scheduled_too_far_ahead_is_found_and_left_there(outbox: Outbox) -> None:
+    put(outbox)
+    assert read_status(outbox).far_ahead == (0, 0)
+    for key in (outbox.keys.apps, outbox.keys.due("shop")):
+        (member,) = outbox.read("ZRANGE", key, 0, -1)
+        outbox.read("ZINCRBY", key, 3_600_000, member)  # as a step back of an hour leaves it
+    assert [read_status(outbox).far_ahead for _ in range(2)] == [(1, 1), (1, 1)]
 
 
 def test_a_clock_that_is_off_is_worth_a_look() -> None:

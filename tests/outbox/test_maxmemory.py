@@ -13,8 +13,10 @@ from tools import missing
 
 from insend_relay.console.embedded import EmbeddedRedis, NoServer
 from insend_relay.outbox import record
+from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.dead import DeadLetters
+from insend_relay.outbox.discard_lane import LaneDiscard, last_accepted
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.repair import Corrected, Resent, repair, resend
@@ -147,6 +149,22 @@ def test_every_other_transition_works_however_full_redis_is(full: tuple[Outbox, 
     outbox.resume("shop")
     assert outbox.claim("worker-2", 1, lease_ms=LEASE_MS)
     books(outbox)
+
+
+def test_a_lane_is_given_up_and_a_stepped_clock_is_followed_in_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:
+    outbox, client = full
+    lanes = [Lane("shop", "v", f"{number}") for number in range(3)]
+    for lane in lanes * 2:
+        put(outbox, lane, PAYLOAD)
+    for member in (*map(str, lanes), "shop"):
+        key = outbox.keys.apps if member == "shop" else outbox.keys.due("shop")
+        client.zincrby(key, 3_600_000, member)  # as a step back of an hour leaves it
+    choke(client)
+    assert ClockSteps(outbox).pull_back() == (1, 3)
+    outbox.claim("worker-1", 1, lease_ms=LEASE_MS)
+    for lane in lanes:
+        LaneDiscard(lane, last_accepted(outbox)).run(outbox, wait_seconds=0)
+    assert books(outbox) == {"accepted": 6, "delivered": 0, "waiting": 1, "dead": 0, "discarded": 5}
 
 
 def test_letters_are_corrected_in_a_full_redis(full: tuple[Outbox, redis.Redis]) -> None:

@@ -58,6 +58,11 @@ def test_every_number_says_what_it_wants_and_has_a_least_value(setting: Field[An
         ("INSEND_REDIS_URL", "redis://127.0.0.1:port", "give an address that starts with redis://"),
         ("INSEND_REDIS_URL", "unix://", "give an address that starts with redis://"),
         ("INSEND_LEASE_SECONDS", "19", "too short for POSTs of up to 15 s; set at least 20"),
+        ("INSEND_LEASE_SECONDS", "301", "301 is too long; set at most 300"),
+        ("INSEND_RETRY_MAX_SECONDS", "1441", "1441 is too long; set at most 1440: with INSEND_RETRY_JITTER no wait"),
+        ("INSEND_RETRY_AFTER_MAX_SECONDS", "1801", "1801 is too long; set at most 1800"),
+        ("INSEND_OUTAGE_FIRST_SECONDS", "1441", "1441 is too long; set at most 1440"),
+        ("INSEND_OUTAGE_MAX_SECONDS", "1441", "1441 is too long; set at most 1440"),
         ("INSEND_CONCURRENCY", "1.5", "must be a whole number, not '1.5'"),
         ("INSEND_ENABLED", "perhaps", "must be 1 or 0, not 'perhaps'"),
         ("INSEND_INVALID", "ignore", "must be one of auto, raise, bury, not 'ignore'"),
@@ -68,6 +73,21 @@ def test_a_fault_names_its_variable_and_what_it_wants(name: str, text: str, faul
     (only,) = faults(**{name: text})
     assert only.startswith(f"{name}: ")
     assert fault in only
+
+
+def test_the_jitter_counts_as_part_of_the_longest_wait() -> None:
+    assert Settings.from_env({"INSEND_RETRY_JITTER": "5"}).retry_jitter == 5
+    (only,) = faults(INSEND_RETRY_JITTER="5.1")
+    assert only.startswith("INSEND_RETRY_MAX_SECONDS: 300 is too long; set at most 295.082")
+
+
+def test_the_longest_waits_that_are_allowed_are_allowed() -> None:
+    allowed = {
+        "INSEND_RETRY_MAX_SECONDS": "1440",
+        "INSEND_RETRY_AFTER_MAX_SECONDS": "1800",
+        "INSEND_LEASE_SECONDS": "300",
+    }
+    assert Settings.from_env(allowed).lease_seconds == 300
 
 
 def test_all_faults_are_said_at_once() -> None:

@@ -16,13 +16,14 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, replay
+from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Line, Model, Standing
-from outbox_recount import EVERYTHING, recount
+from outbox_recount import EVERYTHING, NEVER, recount
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
+from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import Busy, Overtaken
 from insend_relay.outbox.keys import Lane
@@ -251,6 +252,26 @@ class Life(Corrections, RuleBasedStateMachine):
         come_due(self.outbox, Lane.parse(name))
         self.model.lines[name].standing = "lapsed"
 
+    @rule(hours=st.sampled_from([1, 1, 24]))
+    def the_clock_is_set_back(self, hours: int) -> None:
+        """All times in Redis lie ahead by the step; then a pump looks."""
+        self.set_back(hours * 3_600_000)
+        ClockSteps(self.outbox).pull_back()
+        for line in self.model.lines.values():
+            line.standing = {"later": "ready", "lapsed": "leased"}.get(line.standing, line.standing)  # type: ignore[assignment]
+
+    def set_back(self, step_ms: int) -> None:
+        """As if the clock had gone back."""
+        keys, now = self.outbox.keys, now_ms(self.outbox)
+        for key in (keys.apps, keys.due("a"), keys.due("b")):
+            for member in self.outbox.read("ZRANGE", key, 0, -1):
+                score = float(self.outbox.read("ZSCORE", key, member))
+                if score != NEVER:  # `fix_the_order` puts what is due into 1970, where no step reaches it
+                    self.outbox.read("ZADD", key, max(score, now) + step_ms, member)
+        for app in self.model.outage:
+            for name in ("since", "until"):
+                self.client.hincrby(keys.outage(app), name, step_ms)
+
     @precondition(lambda self: self.model.outage - self.model.operator)
     @rule()
     def a_pause_runs_out(self) -> None:
@@ -294,6 +315,21 @@ class Life(Corrections, RuleBasedStateMachine):
         status, ids = erase(self.outbox, Lane.parse(name))
         assert status == (b"SENDING" if sending else b"ERASED")
         assert ids == [event.id for event in self.model.erased(name, sending=sending)]
+
+    @precondition(lambda self: any(line.events for line in self.model.lines.values()))
+    @rule(pick=picks, half=yes_or_no)
+    def discard_lane(self, pick: int, *, half: bool) -> None:
+        names = [name for name, line in self.model.lines.items() if line.events]
+        name = names[pick % len(names)]
+        line = self.model.lines[name]
+        last_seq = line.events[len(line.events) // 2].seq if half else self.model.counts["accepted"]
+        sending = line.standing == "leased"
+        stays = sending and line.events[0].seq <= last_seq
+        found = self.outbox._run("discard_lane", lane=name, last_seq=last_seq)
+        lapsed = line.standing == "lapsed"
+        taken = self.model.given_up(name, last_seq, sending=sending)
+        assert found[0] == (b"SENDING" if stays else b"DISCARDED")
+        assert found[2:] == [len(taken), int(lapsed and bool(taken))]
 
     @rule(what=st.sampled_from(["pause", "resume", "resume", "look", "invalid"]), lane=lanes, nobody=yes_or_no)
     def somebody_else(self, *, what: str, lane: Lane, nobody: bool) -> None:

@@ -220,7 +220,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     documented = {"accepted", "delivered", "waiting", "dead", "discarded", "replayed", "spooled", "duplicates_possible"}
     documented |= {"oldest_waiting_seconds", "held_lanes", "paused", "redis_headroom_bytes", "balanced"}
     documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
-    assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "now_ms"}
+    assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "far_ahead", "now_ms"}
     assert found["redis_full_in_seconds"] == 5.0
     assert found["paused"] == [
         {

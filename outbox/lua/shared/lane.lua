@@ -80,10 +80,12 @@ local function hold(app, held)
   redis.call('ZADD', prefix .. 'due:' .. app, unpack(due))
 end
 
--- This event may have reached the tracker without our knowing: should it arrive twice, it is one of these.
+-- This event may have reached the tracker without our knowing: should it arrive twice, it is one of these. After a step
+-- back of the clock the new mark still stands behind the older ones, so that the trimming does not take it.
 local function mark_doubtful(id)
+  local latest = tonumber(redis.call('ZRANGE', doubtful, -1, -1, 'WITHSCORES')[2] or 0)
   redis.call('HINCRBY', ledger, 'duplicates_possible', 1)
-  redis.call('ZADD', doubtful, now, id)
+  redis.call('ZADD', doubtful, latest > now and latest + 1 or now, id)
   redis.call('ZREMRANGEBYRANK', doubtful, 0, -10001)
 end
 
