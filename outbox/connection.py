@@ -13,9 +13,13 @@ from typing import Any, Protocol
 import redis
 import redis.exceptions as theirs
 from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
-from insend_relay.outbox.errors import OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable, SettingsError
+from insend_relay.outbox.errors import ClusterMode, OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable
+from insend_relay.outbox.redis_url import Kind, RedisUrl
+
+_KINDS: dict[Kind, type[Any]] = {"tcp": redis.Connection, "tls": SSLConnection, "unix": UnixDomainSocketConnection}
 
 
 class Executor(Protocol):
@@ -33,31 +37,28 @@ class AsyncExecutor(Protocol):
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -> redis.Redis:
-    """A client for ``url`` that never retries by itself; SettingsError when the address is none.
+    """A client for ``url`` that never retries by itself; SettingsError when the URL is wrong.
 
     Args:
-        url: redis://, rediss:// or unix://.
+        url: As ``RedisUrl.parse`` takes it.
         timeout_seconds: For connecting, and for each answer.
         connections: The most that it opens at once.
     """
-    over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    try:
-        client = _Client.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            max_connections=connections,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
-            health_check_interval=0,
-            client_name="insend-relay",
-            **over_tcp,
-        )
-        pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # not opened: an option that there is not is found here
-    except (TypeError, ValueError, theirs.RedisError):
-        raise no_address() from None
-    return client
+    address = RedisUrl.parse(url)
+    over_tcp: dict[str, Any] = {} if address.kind == "unix" else {"socket_keepalive": True}
+    pool = redis.ConnectionPool(
+        connection_class=_KINDS[address.kind],
+        max_connections=connections,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        health_check_interval=0,
+        client_name="insend-relay",
+        **over_tcp,
+        **address.connection_options(),
+    )
+    return _Client.from_pool(pool)
 
 
 class _Client(redis.Redis):
@@ -128,13 +129,6 @@ def run_together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
         return replies
 
 
-def no_address() -> SettingsError:
-    """INSEND_REDIS_URL leads nowhere. Not in redis-py's own words: they may quote a piece of the password."""
-    return SettingsError(
-        ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
-    )
-
-
 class _Mapping:
     """Not a generator's context manager: every command goes through it, and that takes 2 us."""
 
@@ -157,11 +151,15 @@ def errors_mapped() -> AbstractContextManager[None]:
 _FULL = "Redis is full (maxmemory reached): raise maxmemory; the workers go on draining it"
 REPLICA = "Redis is a read-only replica: point INSEND_REDIS_URL at the primary"
 _PASSWORD = "Redis refused our user or password: check INSEND_REDIS_URL"  # noqa: S105 - a sentence about one
+CLUSTER = (
+    "this Redis runs in cluster mode, which Insend Relay does not support: point INSEND_REDIS_URL at a Redis without it"
+)
 _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     # what arrives as a plain ResponseError, telling by its text alone; Redis 6.2 wraps what a script met so
     ("OOM command not allowed", OutboxFull, _FULL),
     ("READONLY You can't write", OutboxUnreachable, REPLICA),
     ("NOREPLICAS ", OutboxUnreachable, "Redis has too few replicas and takes nothing (its min-replicas-to-write)"),
+    ("not allowed in cluster mode", ClusterMode, CLUSTER),  # SELECT
     ("MISCONF ", OutboxUnreachable, "Redis cannot write to its disk and takes nothing: see its log"),
     ("BUSY Redis is busy", OutboxUnreachable, "Redis is busy running somebody's script"),
 )
@@ -175,8 +173,10 @@ _OURS: tuple[tuple[type[theirs.RedisError], type[OutboxError], str, bool], ...] 
     (getattr(theirs, "ExternalAuthProviderError", theirs.AuthenticationError), OutboxRefused, _PASSWORD, False),
     (theirs.BusyLoadingError, OutboxUnreachable, "Redis is still loading its data", False),
     (theirs.MasterDownError, OutboxUnreachable, "Redis is a replica without its primary", False),
-    (theirs.ClusterDownError, OutboxUnreachable, "the Redis cluster is down", False),
-    (theirs.TryAgainError, OutboxUnreachable, "Redis asks to try again", False),
+    (theirs.ClusterError, ClusterMode, CLUSTER, False),  # CLUSTERDOWN
+    (theirs.ClusterCrossSlotError, ClusterMode, CLUSTER, False),
+    (theirs.AskError, ClusterMode, CLUSTER, False),  # and MOVED
+    (theirs.TryAgainError, ClusterMode, CLUSTER, False),
     (theirs.ReadOnlyError, OutboxUnreachable, REPLICA, False),
     (theirs.MaxConnectionsError, OutboxUnreachable, "no connection to Redis is free", False),
     (theirs.TimeoutError, OutboxUnreachable, "Redis did not answer in time", True),

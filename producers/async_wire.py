@@ -15,16 +15,17 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from insend_relay.outbox.durability import Question
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.hello import Hello
 from insend_relay.outbox.process import abandon
 from insend_relay.outbox.scripts import load
-from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
+from insend_relay.producers.address import CONNECT_SECONDS, PROBE, Address, Late
 from insend_relay.producers.keepalive import keep_alive
 from insend_relay.producers.packing import packed
 
@@ -55,10 +56,8 @@ class _Unix(_Watched, UnixDomainSocketConnection):
 class AsyncAddress(Address):
     """Where to open connections for asyncio."""
 
-    parse = staticmethod(parse_url)
     retry = Retry
-    kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
-    plain = _Tcp
+    kinds: ClassVar = {"tcp": _Tcp, "tls": _Tls, "unix": _Unix}
 
     def __init__(self, url: str, question: Question | None, scripts: tuple[str, ...]) -> None:
         super().__init__(url, question)
@@ -72,8 +71,10 @@ class AsyncAddress(Address):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.connect()
-                await connection.send_command("PING", check_health=False)
+                await connection.send_packed_command(connection.pack_commands(PROBE), check_health=False)
                 await connection.read_response()
+                with suppress(ResponseError):  # a proxy that does not know HELLO
+                    Hello.read(await connection.read_response()).check()
                 if self._question is not None:
                     await connection.send_command(*self._question.probe, check_health=False)
                     try:

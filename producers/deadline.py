@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import redis
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -24,8 +25,9 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.hello import Hello
 from insend_relay.outbox.process import abandon
-from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
+from insend_relay.producers.address import CONNECT_SECONDS, PROBE, Address, Late
 from insend_relay.producers.keepalive import keep_alive
 from insend_relay.producers.packing import packed
 
@@ -114,23 +116,23 @@ class _Unix(_Timed, UnixDomainSocketConnection):
 class TimedAddress(Address):
     """Where to open timed connections."""
 
-    parse = staticmethod(parse_url)
     retry = Retry
-    kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
-    plain = _Tcp
+    kinds: ClassVar = {"tcp": _Tcp, "tls": _Tls, "unix": _Unix}
 
     def open(self) -> TimedConnection:
         """Connect, authenticate and see that Redis answers, and the question too.
 
         Raises:
             RedisError: As redis-py has it.
-            OutboxError: This Redis does not take the question.
+            OutboxError: This Redis does not take the question, or runs in cluster mode.
         """
         connection = self.connection()
         try:
             connection.connect()
-            connection.send_command("PING", check_health=False)
+            connection.send_packed_command(connection.pack_commands(PROBE), check_health=False)
             connection.read_response()
+            with suppress(ResponseError):  # a proxy that does not know HELLO
+                Hello.read(connection.read_response()).check()
             if self._question is not None:
                 connection.send_command(*self._question.probe, check_health=False)
                 try:

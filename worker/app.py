@@ -1,4 +1,4 @@
-"""The Celery application: ``celery -A insend_relay.worker.app worker``, or better ``insend worker``.
+"""The Celery application that ``insend worker`` runs.
 
 Its queue is our own, and so is the prefix of its keys: in a Redis shared with a shop's own Celery, that one would take
 our messages and discard them.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +16,12 @@ from celery import Celery
 from celery.signals import after_setup_logger, worker_process_shutdown, worker_shutting_down
 
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.errors import OutboxRefused, OutboxUnreachable
+from insend_relay.outbox.hello import check_server
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import tasks
+from insend_relay.worker.broker import broker_address
 from insend_relay.worker.pump import PumpStep
 from insend_relay.worker.runtime import LAST_SECONDS, Runtime
 
@@ -30,9 +31,8 @@ TASKS_AT_ONCE = 2  # under threads and gevent: one deliver, which is many lanes 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings; each line has its reason."""
-    broker = settings.broker_url or settings.redis_url
     return {
-        "broker_url": _celery_url(broker),
+        **broker_address(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker may be away for a night
         "broker_channel_error_retry": True,  # a full or read-only Redis is no reason to leave
@@ -94,22 +94,27 @@ def worker_arguments(settings: Settings, extra: Sequence[str] = ()) -> list[str]
 
 
 def must_be_allowed(settings: Settings) -> None:
-    """OutboxRefused when Redis is there and refuses our user or our keys.
+    """OutboxRefused when Redis or the broker is there and refuses our user or our keys, or runs in cluster mode.
 
-    Waiting would not mend it, and Celery would complain without end.
+    No wait ends that, and Celery would log it again and again.
     """
+    if settings.broker_url:
+        _broker_must_be_usable(settings)
     with connect(settings.redis_url, connections=1) as client, contextlib.suppress(OutboxUnreachable):
+        check_server(client)
         outbox = Outbox(client, namespace=settings.namespace)
         outbox.read("HGET", outbox.keys.ledger, "accepted")
         if not settings.broker_url:
             outbox.read("EXISTS", f"{settings.namespace}:celery:{QUEUE}")
 
 
-def _celery_url(url: str) -> str:
-    """Celery's spelling of an address."""
-    if not url.startswith("unix://"):
-        return url
-    return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix://", "redis+socket://", 1))
+def _broker_must_be_usable(settings: Settings) -> None:
+    """The outbox does without this broker, but Celery would log an error every second."""
+    with connect(settings.broker_url, connections=1) as client, contextlib.suppress(OutboxUnreachable):
+        try:
+            check_server(client)
+        except OutboxRefused as error:
+            raise type(error)(str(error).replace("INSEND_REDIS_URL", "INSEND_BROKER_URL")) from None
 
 
 def _quiet(**_: Any) -> None:

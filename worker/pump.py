@@ -21,7 +21,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
-from insend_relay.outbox.errors import NewerLayout, OutboxError
+from insend_relay.outbox.errors import ClusterMode, NewerLayout, OutboxError
 from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
 
@@ -63,7 +63,7 @@ class Pump(threading.Thread):
                 self._replays()
                 self._once()
                 self._say_back()
-            except NewerLayout as error:
+            except (NewerLayout, ClusterMode) as error:
                 self._leave(str(error))
             except OutboxError as error:
                 self._unclaimed_since = None
