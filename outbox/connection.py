@@ -13,13 +13,12 @@ from typing import Any, Protocol
 import redis
 import redis.exceptions as theirs
 from redis.backoff import NoBackoff
-from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from insend_relay.outbox.errors import ClusterMode, OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable
-from insend_relay.outbox.redis_url import Kind, RedisUrl
-
-_KINDS: dict[Kind, type[Any]] = {"tcp": redis.Connection, "tls": SSLConnection, "unix": UnixDomainSocketConnection}
+from insend_relay.outbox.hello import CLUSTER, HELLO, Hello
+from insend_relay.outbox.racing import racing
+from insend_relay.outbox.redis_url import RedisUrl
 
 
 class Executor(Protocol):
@@ -45,19 +44,19 @@ def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -
         connections: The most that it opens at once.
     """
     address = RedisUrl.parse(url)
-    over_tcp: dict[str, Any] = {} if address.kind == "unix" else {"socket_keepalive": True}
-    pool = redis.ConnectionPool(
-        connection_class=_KINDS[address.kind],
-        max_connections=connections,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        health_check_interval=0,
-        client_name="insend-relay",
-        **over_tcp,
+    options: dict[str, Any] = {
         **address.connection_options(),
-    )
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+        "client_name": "insend-relay",
+    }
+    if address.kind != "unix":
+        options["socket_keepalive"] = True
+    kind, racing_options = racing(address, options)
+    pool = redis.ConnectionPool(connection_class=kind, max_connections=connections, **options, **racing_options)
     return _Client.from_pool(pool)
 
 
@@ -75,6 +74,16 @@ class _Client(redis.Redis):
         """Drop the idle connections when a reply says that this is one."""
         if isinstance(reply, theirs.ResponseError) and "READONLY" in str(reply):
             self.connection_pool.disconnect(inuse_connections=False)
+
+
+def check_server(redis: Executor) -> None:
+    """Raise ClusterMode when this Redis runs in cluster mode; OutboxError when it cannot be asked. One round trip."""
+    with errors_mapped():
+        try:
+            reply = redis.execute_command(*HELLO)
+        except theirs.ResponseError:  # a proxy that does not know the command
+            return
+    Hello.read(reply).check()
 
 
 def together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
@@ -151,9 +160,6 @@ def errors_mapped() -> AbstractContextManager[None]:
 _FULL = "Redis is full (maxmemory reached): raise maxmemory; the workers go on draining it"
 REPLICA = "Redis is a read-only replica: point INSEND_REDIS_URL at the primary"
 _PASSWORD = "Redis refused our user or password: check INSEND_REDIS_URL"  # noqa: S105 - a sentence about one
-CLUSTER = (
-    "this Redis runs in cluster mode, which Insend Relay does not support: point INSEND_REDIS_URL at a Redis without it"
-)
 _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     # what arrives as a plain ResponseError, telling by its text alone; Redis 6.2 wraps what a script met so
     ("OOM command not allowed", OutboxFull, _FULL),

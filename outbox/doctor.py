@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from redis.exceptions import ResponseError
 
-from insend_relay.outbox.connection import CLUSTER, run_together
+from insend_relay.outbox.connection import check_server, run_together
 from insend_relay.outbox.durability import Asking, Durability, patience_ms
 from insend_relay.outbox.errors import ClusterMode, OutboxError, OutboxRefused
-from insend_relay.outbox.hello import check_server
+from insend_relay.outbox.hello import CLUSTER
 from insend_relay.outbox.redis_url import RedisUrl
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from insend_relay.outbox import record
-from insend_relay.outbox.connection import Executor, errors_mapped
+from insend_relay.outbox.connection import Executor, check_server, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
-from insend_relay.outbox.hello import check_server
 from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
 from insend_relay.outbox.letter import group

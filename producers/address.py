@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 import redis
 from redis.backoff import NoBackoff
 
+from insend_relay.outbox.addresses import Addresses, SocketAddress
 from insend_relay.outbox.connection import mapped
 from insend_relay.outbox.durability import Question
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
-from insend_relay.outbox.hello import COMMAND as HELLO
 from insend_relay.outbox.redis_url import Kind, RedisUrl
 
 CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; no call ever waits for these
-PROBE = (("PING",), HELLO)  # shows that Redis answers commands, and its mode; one packet
 DOUBT_SECONDS = 0.005  # what a call waits for a connection after a late answer: a Redis in order needs 1 to 3 ms for it
 
 
@@ -38,6 +37,9 @@ class Address:
     Args:
         url: As in the settings.
         question: What calls will ask; a Redis that does not know it is of no use to them.
+
+    Attributes:
+        addresses: The host's; None for a Unix socket.
     """
 
     retry: ClassVar[type[Any]]
@@ -46,6 +48,7 @@ class Address:
     def __init__(self, url: str, question: Question | None = None) -> None:
         self._question = question
         self._url = RedisUrl.parse(url)
+        self.addresses = None if self._url.kind == "unix" else Addresses(self._url.host, self._url.port)
         self._options = {
             **self._url.connection_options(),
             "socket_timeout": CONNECT_SECONDS,
@@ -61,6 +64,11 @@ class Address:
     def __str__(self) -> str:
         return str(self._url)
 
-    def connection(self) -> Any:
-        """A connection that is still to be opened, and that repeats nothing by itself."""
-        return self.kinds[self._url.kind](**self._options)
+    def connection(self, address: SocketAddress | None = None) -> Any:
+        """A connection that is still to be opened, and that repeats nothing by itself.
+
+        Args:
+            address: One of the host's; None for a Unix socket.
+        """
+        pinned = {} if address is None else {"address": address}
+        return self.kinds[self._url.kind](**self._options, **pinned)

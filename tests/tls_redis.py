@@ -19,14 +19,14 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextmanager
-def behind_tls(server: EmbeddedRedis, folder: Path) -> Iterator[str]:
-    """The address of this Redis by TLS; its certificate is of an authority that only the address knows."""
+def behind_tls(server: EmbeddedRedis, folder: Path, name: str = "127.0.0.1") -> Iterator[str]:
+    """The address of this Redis by TLS; only the address knows the authority of its certificate, made for the name."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, thither = await asyncio.open_connection("127.0.0.1", server.port)
         await asyncio.gather(_pass_on(reader, thither), _pass_on(there, writer))
 
-    with _tls_server(folder, serve) as port:
+    with _tls_server(folder, serve, name) as port:
         yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
 
 
@@ -53,17 +53,17 @@ class Impostor:
 def impostor(folder: Path) -> Iterator[Impostor]:
     """An impostor that listens on 127.0.0.1."""
     server = Impostor()
-    with _tls_server(folder, server.serve) as server.port:
+    with _tls_server(folder, server.serve, "127.0.0.1") as server.port:
         yield server
 
 
 @contextmanager
-def _tls_server(folder: Path, serve: Serve) -> Iterator[int]:
+def _tls_server(folder: Path, serve: Serve, name: str) -> Iterator[int]:
     """The port of a TLS server; the authority of its certificate is in ca.pem."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(name).configure_cert(context)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -15,9 +15,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import after_setup_logger, worker_process_shutdown, worker_shutting_down
 
-from insend_relay.outbox.connection import connect
+from insend_relay.outbox.connection import check_server, connect
 from insend_relay.outbox.errors import OutboxRefused, OutboxUnreachable
-from insend_relay.outbox.hello import check_server
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import tasks

@@ -9,7 +9,7 @@ import pytest
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.redis_url import RedisUrl
-from insend_relay.producers.async_wire import AsyncAddress
+from insend_relay.producers.async_address import AsyncAddress
 from insend_relay.producers.deadline import TimedAddress
 
 SECRET = "hunter2"
