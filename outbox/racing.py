@@ -13,7 +13,7 @@ from insend_relay.outbox.race import race
 from insend_relay.outbox.redis_url import RedisUrl
 
 
-class _Racing(PinnedTcp):
+class Racing(PinnedTcp):
     """Opens its socket by a race of pinned connections, and takes the winner's.
 
     redis-py then authenticates on that socket once more, which costs a new connection two round trips and no event any.
@@ -48,18 +48,27 @@ class _Racing(PinnedTcp):
         return Opening(self._pinned(address=address), lambda connection: probe(connection).is_primary)
 
 
-class _RacingTls(_Racing, PinnedTls):
+class RacingTls(Racing, PinnedTls):
     """rediss://: with a single address it makes the handshake itself, otherwise the winner has made it."""
+
+
+def racing_options(options: dict[str, Any], *, tls: bool) -> dict[str, Any]:
+    """The options that ``Racing`` needs beside redis-py's.
+
+    Args:
+        options: redis-py's, with ``host``, ``port`` and ``socket_connect_timeout``.
+        tls: Whether they are for ``RacingTls``.
+    """
+    return {
+        "addresses": Addresses(options["host"], options["port"]),
+        "pinned": partial(PinnedTls if tls else PinnedTcp, **options),
+        "seconds": options["socket_connect_timeout"],
+    }
 
 
 def racing(url: RedisUrl, options: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
     """The connection class for an address, and the options that it needs beside redis-py's."""
     if url.kind == "unix":
         return PinnedUnix, {}
-    kind, pinned = (_RacingTls, PinnedTls) if url.kind == "tls" else (_Racing, PinnedTcp)
-    addresses = Addresses(url.host, url.port)
-    return kind, {
-        "addresses": addresses,
-        "pinned": partial(pinned, **options),
-        "seconds": options["socket_connect_timeout"],
-    }
+    tls = url.kind == "tls"
+    return RacingTls if tls else Racing, racing_options(options, tls=tls)

@@ -23,6 +23,7 @@ from insend_relay.worker import tasks
 from insend_relay.worker.broker import broker_address
 from insend_relay.worker.pump import PumpStep
 from insend_relay.worker.runtime import LAST_SECONDS, Runtime
+from insend_relay.worker.transport import use_our_connections
 
 QUEUE = "insend"
 TASKS_AT_ONCE = 2  # under threads and gevent: one deliver, which is many lanes wide, and one replay
@@ -64,6 +65,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 def make_app(settings: Settings) -> Celery:
     """The Celery application for these settings."""
+    use_our_connections()
     app = Celery("insend_relay")
     app.conf.update(configuration(settings))
     app.runtime = runtime = Runtime(app, settings)
