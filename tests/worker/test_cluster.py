@@ -14,6 +14,7 @@ from delivering import APP, WorkerProcess
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis, Server
+from insend_relay.outbox.settings import Settings
 from insend_relay.producers import AsyncInSend, InSend, NotAccepted
 
 ACCOUNT: dict[str, Any] = {"app_key": APP, "domain": "shop.example.com", "enqueue_timeout_ms": 10_000}
@@ -84,5 +85,14 @@ def test_producers_say_so_and_leave_nothing_there(cluster: EmbeddedRedis, databa
                 await insend.link(visitor_uid=1)
 
     asyncio.run(main())
+    with redis.Redis.from_url(cluster.url) as admin:
+        assert admin.dbsize() == 0
+
+
+def test_events_stay_in_the_spool(cluster: EmbeddedRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool = str(tmp_path / "spool.db")
+    with InSend(**ACCOUNT, redis_url=cluster.url, settings=Settings(spool=spool)) as insend:
+        assert insend.link(visitor_uid=1).where == "spool"
+        wait_until(lambda: f"waits: {WORDS}" in caplog.text)
     with redis.Redis.from_url(cluster.url) as admin:
         assert admin.dbsize() == 0
