@@ -32,17 +32,18 @@ def worker(celery_options: tuple[str, ...]) -> None:
         patch_all()
 
     from insend_relay.outbox.settings import Settings  # noqa: PLC0415 - see above
+    from insend_relay.worker.environment import drop_celery_variables  # noqa: PLC0415 - see above
 
     settings = Settings.from_env()
     for option in celery_options:
         if option.startswith(("-P", "--pool")):
             raise click.UsageError("choose the pool by INSEND_POOL: it decides what is loaded before Celery is")
+    drop_celery_variables()
     with needs("worker", "celery", "kombu", "billiard", "gevent", "requests", "tenacity"):
         from insend_relay.worker.app import app, must_be_allowed, worker_arguments  # noqa: PLC0415 - see above
-        from insend_relay.worker.program import check_broker, check_semaphores, run  # noqa: PLC0415 - see above
+        from insend_relay.worker.program import check_semaphores, run  # noqa: PLC0415 - see above
     must_be_allowed(settings)
     check_semaphores(settings)
-    check_broker(app, settings)
     app.runtime.process()  # SettingsError for certificates or a proxy that will not do
     code = run(worker_arguments(settings, celery_options))
     raise SystemExit(app.runtime.exit_code or code)

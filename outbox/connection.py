@@ -15,7 +15,10 @@ import redis.exceptions as theirs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from insend_relay.outbox.errors import OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable, SettingsError
+from insend_relay.outbox.errors import ClusterMode, OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable
+from insend_relay.outbox.hello import CLUSTER, HELLO, Hello
+from insend_relay.outbox.racing import racing
+from insend_relay.outbox.redis_url import RedisUrl
 
 
 class Executor(Protocol):
@@ -33,31 +36,28 @@ class AsyncExecutor(Protocol):
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0, connections: int = 256) -> redis.Redis:
-    """A client for ``url`` that never retries by itself; SettingsError when the address is none.
+    """A client for ``url`` that never retries by itself; SettingsError when the URL is wrong.
 
     Args:
-        url: redis://, rediss:// or unix://.
+        url: As ``RedisUrl.parse`` takes it.
         timeout_seconds: For connecting, and for each answer.
         connections: The most that it opens at once.
     """
-    over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    try:
-        client = _Client.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            max_connections=connections,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
-            health_check_interval=0,
-            client_name="insend-relay",
-            **over_tcp,
-        )
-        pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # not opened: an option that there is not is found here
-    except (TypeError, ValueError, theirs.RedisError):
-        raise no_address() from None
-    return client
+    address = RedisUrl.parse(url)
+    options: dict[str, Any] = {
+        **address.connection_options(),
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+        "client_name": "insend-relay",
+    }
+    if address.kind != "unix":
+        options["socket_keepalive"] = True
+    kind, racing_options = racing(address, options)
+    pool = redis.ConnectionPool(connection_class=kind, max_connections=connections, **options, **racing_options)
+    return _Client.from_pool(pool)
 
 
 class _Client(redis.Redis):
@@ -74,6 +74,16 @@ class _Client(redis.Redis):
         """Drop the idle connections when a reply says that this is one."""
         if isinstance(reply, theirs.ResponseError) and "READONLY" in str(reply):
             self.connection_pool.disconnect(inuse_connections=False)
+
+
+def check_server(redis: Executor) -> None:
+    """Raise ClusterMode when this Redis runs in cluster mode; OutboxError when it cannot be asked. One round trip."""
+    with errors_mapped():
+        try:
+            reply = redis.execute_command(*HELLO)
+        except theirs.ResponseError:  # a proxy that does not know the command
+            return
+    Hello.read(reply).check()
 
 
 def together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
@@ -128,13 +138,6 @@ def run_together(client: Executor, *commands: tuple[Any, ...]) -> list[Any]:
         return replies
 
 
-def no_address() -> SettingsError:
-    """INSEND_REDIS_URL leads nowhere. Not in redis-py's own words: they may quote a piece of the password."""
-    return SettingsError(
-        ["INSEND_REDIS_URL: give an address such as redis://:password@127.0.0.1:6379/0, with no other options"]
-    )
-
-
 class _Mapping:
     """Not a generator's context manager: every command goes through it, and that takes 2 us."""
 
@@ -162,6 +165,7 @@ _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     ("OOM command not allowed", OutboxFull, _FULL),
     ("READONLY You can't write", OutboxUnreachable, REPLICA),
     ("NOREPLICAS ", OutboxUnreachable, "Redis has too few replicas and takes nothing (its min-replicas-to-write)"),
+    ("not allowed in cluster mode", ClusterMode, CLUSTER),  # SELECT
     ("MISCONF ", OutboxUnreachable, "Redis cannot write to its disk and takes nothing: see its log"),
     ("BUSY Redis is busy", OutboxUnreachable, "Redis is busy running somebody's script"),
 )
@@ -175,8 +179,10 @@ _OURS: tuple[tuple[type[theirs.RedisError], type[OutboxError], str, bool], ...] 
     (getattr(theirs, "ExternalAuthProviderError", theirs.AuthenticationError), OutboxRefused, _PASSWORD, False),
     (theirs.BusyLoadingError, OutboxUnreachable, "Redis is still loading its data", False),
     (theirs.MasterDownError, OutboxUnreachable, "Redis is a replica without its primary", False),
-    (theirs.ClusterDownError, OutboxUnreachable, "the Redis cluster is down", False),
-    (theirs.TryAgainError, OutboxUnreachable, "Redis asks to try again", False),
+    (theirs.ClusterError, ClusterMode, CLUSTER, False),  # CLUSTERDOWN
+    (theirs.ClusterCrossSlotError, ClusterMode, CLUSTER, False),
+    (theirs.AskError, ClusterMode, CLUSTER, False),  # and MOVED
+    (theirs.TryAgainError, ClusterMode, CLUSTER, False),
     (theirs.ReadOnlyError, OutboxUnreachable, REPLICA, False),
     (theirs.MaxConnectionsError, OutboxUnreachable, "no connection to Redis is free", False),
     (theirs.TimeoutError, OutboxUnreachable, "Redis did not answer in time", True),

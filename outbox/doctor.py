@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from redis.exceptions import ResponseError
 
-from insend_relay.outbox.connection import run_together
+from insend_relay.outbox.connection import check_server, run_together
 from insend_relay.outbox.durability import Asking, Durability, patience_ms
-from insend_relay.outbox.errors import OutboxError, OutboxRefused
+from insend_relay.outbox.errors import ClusterMode, OutboxError, OutboxRefused
 from insend_relay.outbox.heartbeat import other_namespaces
+from insend_relay.outbox.hello import CLUSTER
+from insend_relay.outbox.redis_url import RedisUrl
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.status import Status, read_status
 from insend_relay.outbox.store import Outbox
@@ -60,6 +61,7 @@ class Facts:
         question_refused: Why it does not take the question of ``INSEND_DURABILITY``; "" when it does, or none is asked.
         confirmed_after_ms: How long it took to confirm a write; None when it did not within ``CONFIRM_MS``.
         keys_refused: Why this user may not touch our keys; "" when it may.
+        cluster: Whether Redis runs in cluster mode.
         status: How delivery stands.
         other_namespaces: Other namespaces of this Redis with a worker that is alive.
     """
@@ -72,6 +74,7 @@ class Facts:
     question_refused: str = ""
     confirmed_after_ms: float | None = None
     keys_refused: str = ""
+    cluster: bool = False
     status: Status | None = None
     other_namespaces: list[str] = field(default_factory=list)
 
@@ -87,11 +90,14 @@ def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
     before = time.time()
     seconds, micros = outbox.read("TIME")
     facts.clock_ahead_seconds = int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
+    facts.cluster = _is_cluster(outbox)
     facts.info = _asked(lambda: _lines(outbox.read("INFO")))
     facts.config = _asked(lambda: _config(outbox))
     facts.strangers = _asked(lambda: _has_strangers(outbox))
     try:
         outbox.read("HGET", outbox.keys.ledger, "accepted")
+    except ClusterMode:
+        facts.cluster = True
     except OutboxRefused as error:
         facts.keys_refused = str(error)
     if asking := Asking.about(durability):
@@ -114,6 +120,7 @@ def examine(facts: Facts, settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     for check in (
         _version,
+        _cluster,
         _persistence,
         _durability,
         _disk,
@@ -153,6 +160,11 @@ def _version(facts: Facts, _: Settings) -> Iterator[Finding]:
         yield Finding("version", "bad", f"{kind} {said}: our scripts are tested from {wanted} on; upgrade it")
     else:
         yield Finding("version", "good", f"{kind} {said}")
+
+
+def _cluster(facts: Facts, _: Settings) -> Iterator[Finding]:
+    if facts.cluster:
+        yield Finding("cluster", "bad", f"{CLUSTER}; no event can be delivered from it")
 
 
 def _persistence(facts: Facts, _: Settings) -> Iterator[Finding]:
@@ -292,14 +304,21 @@ def _connections(facts: Facts, _: Settings) -> Iterator[Finding]:
 
 
 def _access(facts: Facts, settings: Settings) -> Iterator[Finding]:
-    url = urlsplit(settings.redis_url)
-    local = url.scheme == "unix" or (url.hostname or "") in {"127.0.0.1", "localhost", "::1"}
+    url = RedisUrl.parse(settings.redis_url)
+    local = url.is_local
     if facts.keys_refused:
         yield Finding(
             "access", "bad", f"{facts.keys_refused}: nothing can be kept; docs/deploy.md has the rights we need"
         )
-    if url.scheme == "redis" and not local:
+    if url.kind == "tcp" and not local:
         yield Finding("access", "look", "no TLS: whoever listens reads personal data and the password; use rediss://")
+    if url.tls.get("ssl_cert_reqs") == "none":
+        yield Finding(
+            "access",
+            "look",
+            "ssl_cert_reqs=none: an impostor reads personal data and the password; name the server's authority by "
+            "ssl_ca_certs instead",
+        )
     if not local and not url.password:
         yield Finding("access", "look", "no password: whoever reaches the port reads and writes every event")
     if facts.user == "default":
@@ -323,6 +342,14 @@ def _clock(facts: Facts, _: Settings) -> Iterator[Finding]:
         yield Finding("clock", "look", f"{text}; no event hangs on it, but times in logs will not match: run NTP")
     elif ahead is not None:
         yield Finding("clock", "good", f"within {CLOCK_SECONDS:.0f} s of Redis's")
+
+
+def _is_cluster(outbox: Outbox) -> bool:
+    try:
+        check_server(outbox.redis)
+    except ClusterMode:
+        return True
+    return False
 
 
 def _asked(question: Any) -> Any:

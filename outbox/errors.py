@@ -8,6 +8,7 @@
     │   ├── OutboxUnreachable   no connection, a time-out, or a Redis that is still loading or read-only
     │   ├── OutboxFull          Redis has reached maxmemory and may not evict (noeviction)
     │   ├── OutboxRefused       Redis refused the command: wrong password, no permission, wrong type of key
+    │   │   └── ClusterMode         Redis runs in cluster mode, which is not supported
     │   └── NewerLayout         the keys in this Redis were written by a newer release
     ├── SpoolError          the spool's file or its disk will not do
     │   └── SpoolBusy           other threads or processes use it, and it was not free in time
@@ -97,6 +98,10 @@ class OutboxFull(OutboxError):
 
 class OutboxRefused(OutboxError):
     """Redis answered with an error that trying again will not mend (permission, password, type of key)."""
+
+
+class ClusterMode(OutboxRefused):
+    """Redis runs in cluster mode, which is not supported."""
 
 
 class NewerLayout(OutboxError):

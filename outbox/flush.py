@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.background import Background
-from insend_relay.outbox.connection import connect, mapped, run_together
+from insend_relay.outbox.connection import check_server, connect, mapped, run_together
 from insend_relay.outbox.durability import FSYNC, REPLICATED, Asking, Durability
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, SpoolError
 from insend_relay.outbox.idempotency import MISMATCH
@@ -219,6 +219,7 @@ class Flusher:
             thread.wait(LOOK_SECONDS)
 
     def _flush(self, outbox: Outbox, thread: Background) -> int:
+        check_server(outbox.redis)
         return flush(self._spool, outbox, stop=lambda: thread.stopped, durability=self._settings.durability)
 
     def _wanted(self, thread: Background) -> bool:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.keys import APP_KEY
+from insend_relay.outbox.redis_url import RedisUrl
 from insend_relay.outbox.unknown_variables import PREFIX, UnknownVariable, find_unknown, warn_of
 
 MOST = 1_000_000_000  # of any number: 31 years, if it is seconds; beyond it servers and libraries overflow
@@ -44,12 +45,16 @@ class Settings:
     # Where events are kept
     redis_url: str = _setting(
         "redis://127.0.0.1:6379/0",
-        "The Redis that holds the outbox: redis://, rediss:// (TLS) or unix://. Its database should be ours alone.",
+        "The Redis that holds the outbox: redis://, rediss:// (TLS) or unix://. Its database should be ours alone. "
+        "docs/deploy.md lists the options that the address may have.",
         secret=True,
     )
     namespace: str = _setting("insend", "Tells several relays in one Redis apart; part of every key.")
     broker_url: str = _setting(
-        "", "Celery's broker. It carries hints only, never an event. Empty: the outbox's Redis.", secret=True
+        "",
+        "Celery's broker, a Redis with an address of the same form. It carries hints only, never an event. "
+        "Empty: the outbox's Redis.",
+        secret=True,
     )
 
     # Producers
@@ -183,14 +188,16 @@ class Settings:
             faults.append("INSEND_APP_KEY: use the key as the account shows it: letters, digits, - and _, at most 64")
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.namespace):
             faults.append("INSEND_NAMESPACE: use letters, digits, dot, - and _, at most 64")
-        if not _is_address(self.tracker_url, "http", "https"):
+        if not _is_web_address(self.tracker_url):
             faults.append("INSEND_TRACKER_URL: give a full address such as https://tracker.convead.io/watch/event")
-        if not _is_address(self.redis_url, "redis", "rediss", "unix"):
-            faults.append("INSEND_REDIS_URL: give an address that starts with redis://, rediss:// or unix://")
+        for name, url in (("INSEND_REDIS_URL", self.redis_url), ("INSEND_BROKER_URL", self.broker_url)):
+            if url or name == "INSEND_REDIS_URL":
+                try:
+                    RedisUrl.parse(url, name)
+                except SettingsError as error:
+                    faults += error.faults
         if self.spool and not Path(self.spool).is_absolute():
             faults.append("INSEND_SPOOL: give the file's whole path, such as /var/lib/insend-relay/spool.db")
-        if self.broker_url and "://" not in self.broker_url:
-            faults.append("INSEND_BROKER_URL: give a full address such as redis://127.0.0.1:6379/1, or leave it empty")
         return faults + self._lease_faults() + self._wait_faults()
 
     def _lease_faults(self) -> list[str]:
@@ -222,14 +229,14 @@ class Settings:
         ]
 
 
-def _is_address(text: str, *schemes: str) -> bool:
-    """Whether a text is a URL of one of these schemes, with a host where it wants one and a port that is a number."""
+def _is_web_address(text: str) -> bool:
+    """Whether a text is an HTTP URL with a host, and with a port that is a number if it has one."""
     try:
         parts = urlsplit(text)
         _ = parts.port  # ValueError when it is none
     except ValueError:
         return False
-    return parts.scheme in schemes and bool(parts.path if parts.scheme == "unix" else parts.hostname)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def variable(setting: Field[Any]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from insend_relay.outbox import record
-from insend_relay.outbox.connection import Executor, errors_mapped
+from insend_relay.outbox.connection import Executor, check_server, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
 from insend_relay.outbox.fault import Fault
@@ -138,7 +138,8 @@ class Outbox:
             return self.redis.execute_command(*command)
 
     def check_layout(self) -> None:
-        """Claim this Redis for our layout; NewerLayout when a newer release has written to it."""
+        """Claim this Redis for our layout; NewerLayout when a newer release has written to it, or ClusterMode."""
+        check_server(self.redis)
         found = self.read("GET", self.keys.layout)
         if found is None:
             with contextlib.suppress(OutboxFull):  # a full Redis is to be drained, claimed or not

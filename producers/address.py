@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import redis
 from redis.backoff import NoBackoff
 
-from insend_relay.outbox.connection import mapped, no_address
+from insend_relay.outbox.addresses import Addresses, SocketAddress
+from insend_relay.outbox.connection import mapped
 from insend_relay.outbox.durability import Question
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.redis_url import Kind, RedisUrl
 
 CONNECT_SECONDS = 5.0  # for TCP, TLS, authentication and a PING; no call ever waits for these
 DOUBT_SECONDS = 0.005  # what a call waits for a connection after a late answer: a Redis in order needs 1 to 3 ms for it
@@ -28,45 +30,45 @@ def why_away(error: Exception) -> OutboxError:
 
 
 class Address:
-    """Where Redis is; SettingsError when ``url`` is no address of one.
+    """Where Redis is; SettingsError when ``url`` is wrong.
 
     Subclasses say which of redis-py's classes they connect with.
 
     Args:
         url: As in the settings.
         question: What calls will ask; a Redis that does not know it is of no use to them.
+
+    Attributes:
+        addresses: The host's; None for a Unix socket.
     """
 
-    parse: ClassVar[Any]  # redis-py's reader of an address
     retry: ClassVar[type[Any]]
-    kinds: ClassVar[Mapping[type, type[Any]]]  # what to use instead of the class that ``parse`` names
-    plain: ClassVar[type[Any]]  # what to use when it names none of these
+    kinds: ClassVar[Mapping[Kind, type[Any]]]
 
     def __init__(self, url: str, question: Question | None = None) -> None:
         self._question = question
-        try:
-            options: dict[str, Any] = type(self).parse(url)
-            self._kind = self.kinds.get(options.pop("connection_class", self.plain), self.plain)
-            self._options = {
-                **options,
-                "socket_timeout": CONNECT_SECONDS,
-                "socket_connect_timeout": CONNECT_SECONDS,
-                "retry": self.retry(NoBackoff(), 0),
-                "retry_on_timeout": False,
-                "health_check_interval": 0,
-                "decode_responses": False,
-                "protocol": 2,
-                "client_name": "insend-relay-producer",
-            }
-            self.connection()
-        except (TypeError, ValueError, redis.RedisError):
-            raise no_address() from None
+        self._url = RedisUrl.parse(url)
+        self.addresses = None if self._url.kind == "unix" else Addresses(self._url.host, self._url.port)
+        self._options = {
+            **self._url.connection_options(),
+            "socket_timeout": CONNECT_SECONDS,
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "retry": self.retry(NoBackoff(), 0),
+            "retry_on_timeout": False,
+            "health_check_interval": 0,
+            "decode_responses": False,
+            "protocol": 2,
+            "client_name": "insend-relay-producer",
+        }
 
     def __str__(self) -> str:
-        if "path" in self._options:
-            return str(self._options["path"])
-        return f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
+        return str(self._url)
 
-    def connection(self) -> Any:
-        """A connection that is still to be opened, and that repeats nothing by itself."""
-        return self._kind(**self._options)
+    def connection(self, address: SocketAddress | None = None) -> Any:
+        """A connection that is still to be opened, and that repeats nothing by itself.
+
+        Args:
+            address: One of the host's; None for a Unix socket.
+        """
+        pinned = {} if address is None else {"address": address}
+        return self.kinds[self._url.kind](**self._options, **pinned)

@@ -29,8 +29,9 @@ from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.scripts import COMMANDS as SCRIPTS
 from insend_relay.producers.address import DOUBT_SECONDS, Late, why_away
+from insend_relay.producers.async_address import AsyncAddress
 from insend_relay.producers.async_confirm import Confirming
-from insend_relay.producers.async_wire import AsyncAddress, Until, Wire
+from insend_relay.producers.async_wire import Until, Wire
 from insend_relay.producers.pool import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 
 _log = logging.getLogger("insend_relay.producers")

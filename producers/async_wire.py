@@ -10,86 +10,16 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
-from redis.asyncio.retry import Retry
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from insend_relay.outbox.durability import Question
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.process import abandon
-from insend_relay.outbox.scripts import load
-from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
-from insend_relay.producers.keepalive import keep_alive
+from insend_relay.producers.address import Late
 from insend_relay.producers.packing import packed
-
-
-class _Watched:
-    """Mixed into redis-py's connections: they show their two streams, and have TCP keep-alive."""
-
-    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-    async def _connect(self) -> None:
-        await super()._connect()  # type: ignore[misc]
-        self.streams = self._reader, self._writer  # type: ignore[attr-defined]
-        keep_alive(self.streams[1].get_extra_info("socket"))
-
-
-class _Tcp(_Watched, Connection):
-    """redis://"""
-
-
-class _Tls(_Watched, SSLConnection):
-    """rediss://"""
-
-
-class _Unix(_Watched, UnixDomainSocketConnection):
-    """unix://"""
-
-
-class AsyncAddress(Address):
-    """Where to open connections for asyncio."""
-
-    parse = staticmethod(parse_url)
-    retry = Retry
-    kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
-    plain = _Tcp
-
-    def __init__(self, url: str, question: Question | None, scripts: tuple[str, ...]) -> None:
-        super().__init__(url, question)
-        self._scripts = scripts
-
-    async def open(self) -> Wire:
-        """Connect, authenticate and see that Redis answers, and the question too; raises as ``TimedAddress.open``."""
-        connection = self.connection()
-        # Not its own time-outs: Python 3.11's wait_for, by which it keeps them, may lose a cancellation.
-        connection.socket_timeout = None
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.connect()
-                await connection.send_command("PING", check_health=False)
-                await connection.read_response()
-                if self._question is not None:
-                    await connection.send_command(*self._question.probe, check_health=False)
-                    try:
-                        await connection.read_response()
-                    except ResponseError as error:
-                        raise self._question.refusal(error) from error
-                for script in self._scripts:
-                    await connection.send_command("SCRIPT", "LOAD", load(script).source, check_health=False)
-                    with suppress(ResponseError):  # forbidden: then the first call sends it whole
-                        await connection.read_response()
-        except BaseException as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error, TimeoutError):
-                raise RedisTimeoutError(f"connecting took more than {CONNECT_SECONDS:g} s") from error
-            raise
-        return Wire(connection)
 
 
 class Wire:

@@ -10,8 +10,6 @@ import socket
 import time
 from typing import Any, ClassVar
 
-import redis
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -24,7 +22,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.hello import probe
+from insend_relay.outbox.pinned import Opening, PinnedTcp, PinnedTls, PinnedUnix
 from insend_relay.outbox.process import abandon
+from insend_relay.outbox.race import race
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
 from insend_relay.producers.keepalive import keep_alive
 from insend_relay.producers.packing import packed
@@ -99,48 +100,48 @@ class _Timed:
         return self.timed
 
 
-class _Tcp(_Timed, redis.Connection):
+class _Tcp(_Timed, PinnedTcp):
     """redis://"""
 
 
-class _Tls(_Timed, SSLConnection):
+class _Tls(_Timed, PinnedTls):
     """rediss://"""
 
 
-class _Unix(_Timed, UnixDomainSocketConnection):
+class _Unix(_Timed, PinnedUnix):
     """unix://"""
 
 
 class TimedAddress(Address):
     """Where to open timed connections."""
 
-    parse = staticmethod(parse_url)
     retry = Retry
-    kinds: ClassVar = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
-    plain = _Tcp
+    kinds: ClassVar = {"tcp": _Tcp, "tls": _Tls, "unix": _Unix}
 
     def open(self) -> TimedConnection:
         """Connect, authenticate and see that Redis answers, and the question too.
 
         Raises:
             RedisError: As redis-py has it.
-            OutboxError: This Redis does not take the question.
+            OutboxError: This Redis does not take the question, or runs in cluster mode.
         """
-        connection = self.connection()
-        try:
-            connection.connect()
-            connection.send_command("PING", check_health=False)
-            connection.read_response()
-            if self._question is not None:
-                connection.send_command(*self._question.probe, check_health=False)
-                try:
-                    connection.read_response()
-                except ResponseError as error:
-                    raise self._question.refusal(error) from error
-            return TimedConnection(connection)
-        except BaseException:
-            connection.disconnect()
-            raise
+        found = [None] if self.addresses is None else self.addresses.resolve()
+        winner = race([Opening(self.connection(address), self._prove) for address in found], CONNECT_SECONDS)
+        if self.addresses is not None and winner.primary:
+            self.addresses.worked(winner.connection.address)
+        return TimedConnection(winner.connection)
+
+    def _prove(self, connection: Any) -> bool:
+        """Whether this is a primary; raises when it is of no use to calls."""
+        hello = probe(connection)
+        hello.check()
+        if self._question is not None:
+            connection.send_command(*self._question.probe, check_health=False)
+            try:
+                connection.read_response()
+            except ResponseError as error:
+                raise self._question.refusal(error) from error
+        return hello.is_primary
 
 
 class TimedConnection:

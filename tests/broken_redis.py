@@ -84,7 +84,8 @@ def handshake_then(rest: Answer, until: bytes = b"EVALSHA") -> Answer:
                 rest(connection)
                 return
             oks = b"+OK\r\n" * len(re.findall(rb"(CLIENT|SCRIPT)\r\n", data))
-            connection.sendall(b"+PONG\r\n" if b"PING" in data else b":1\r\n" if b"WAIT" in data else oks)
+            proof = b"+PONG\r\n" + b"-ERR unknown command\r\n" * (b"HELLO" in data)  # one packet has both
+            connection.sendall(proof if b"PING" in data else b":1\r\n" if b"WAIT" in data else oks)
 
     return answer
 

@@ -1,4 +1,4 @@
-"""The Celery application: ``celery -A insend_relay.worker.app worker``, or better ``insend worker``.
+"""The Celery application that ``insend worker`` runs.
 
 Its queue is our own, and so is the prefix of its keys: in a Redis shared with a shop's own Celery, that one would take
 our messages and discard them.
@@ -7,21 +7,22 @@ our messages and discard them.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
 from celery.signals import worker_process_shutdown, worker_shutting_down
 
-from insend_relay.outbox.connection import connect
-from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.connection import check_server, connect
+from insend_relay.outbox.errors import OutboxRefused, OutboxUnreachable
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import log, tasks
+from insend_relay.worker.broker import broker_address
 from insend_relay.worker.cores import default_processes
 from insend_relay.worker.pump import PumpStep
 from insend_relay.worker.runtime import LAST_SECONDS, Runtime
+from insend_relay.worker.transport import use_our_connections
 
 QUEUE = "insend"
 TASKS_AT_ONCE = 2  # under threads and gevent: one deliver, which is many lanes wide, and one replay
@@ -29,9 +30,8 @@ TASKS_AT_ONCE = 2  # under threads and gevent: one deliver, which is many lanes 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings; each line has its reason."""
-    broker = settings.broker_url or settings.redis_url
     return {
-        "broker_url": _celery_url(broker),
+        **broker_address(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker may be away for a night
         "broker_channel_error_retry": True,  # a full or read-only Redis is no reason to leave
@@ -65,6 +65,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 def make_app(settings: Settings) -> Celery:
     """The Celery application for these settings."""
+    use_our_connections()
     app = Celery("insend_relay")
     app.conf.update(configuration(settings))
     app.runtime = runtime = Runtime(app, settings)
@@ -94,22 +95,27 @@ def worker_arguments(settings: Settings, extra: Sequence[str] = ()) -> list[str]
 
 
 def must_be_allowed(settings: Settings) -> None:
-    """OutboxRefused when Redis is there and refuses our user or our keys.
+    """OutboxRefused when Redis or the broker is there and refuses our user or our keys, or runs in cluster mode.
 
-    Waiting would not mend it, and Celery would complain without end.
+    No wait ends that, and Celery would log it again and again.
     """
+    if settings.broker_url:
+        _broker_must_be_usable(settings)
     with connect(settings.redis_url, connections=1) as client, contextlib.suppress(OutboxUnreachable):
+        check_server(client)
         outbox = Outbox(client, namespace=settings.namespace)
         outbox.read("HGET", outbox.keys.ledger, "accepted")
         if not settings.broker_url:
             outbox.read("EXISTS", f"{settings.namespace}:celery:{QUEUE}")
 
 
-def _celery_url(url: str) -> str:
-    """Celery's spelling of an address."""
-    if not url.startswith("unix://"):
-        return url
-    return re.sub(r"([?&])db=", r"\1virtual_host=", url.replace("unix://", "redis+socket://", 1))
+def _broker_must_be_usable(settings: Settings) -> None:
+    """The outbox does without this broker, but Celery would log an error every second."""
+    with connect(settings.broker_url, connections=1) as client, contextlib.suppress(OutboxUnreachable):
+        try:
+            check_server(client)
+        except OutboxRefused as error:
+            raise type(error)(str(error).replace("INSEND_REDIS_URL", "INSEND_BROKER_URL")) from None
 
 
 app = make_app(Settings.from_env())

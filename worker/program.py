@@ -6,11 +6,9 @@ by itself (a broker that is away) is left to Celery, which waits for it.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import billiard
-from celery import Celery
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 
@@ -19,28 +17,6 @@ from insend_relay.outbox.settings import Settings
 
 EX_FAILURE = 1  # Celery's own, for an unrecoverable error
 _MODULE = "insend_relay.worker.app"
-
-
-def check_broker(app: Celery, settings: Settings) -> None:
-    """SettingsError when the broker's address can never be used; one that is away or refuses us is waited for.
-
-    Texts of exceptions are not repeated: some have parts of a password in them.
-    """
-    name = "INSEND_BROKER_URL" if settings.broker_url else "INSEND_REDIS_URL"
-    try:
-        with app.connection_for_write() as connection:
-            transport = connection.transport  # loads the broker's library
-            with contextlib.suppress(*connection.connection_errors, *connection.channel_errors):
-                transport.close_connection(transport.establish_connection())
-    except KeyError as error:
-        kind = (settings.broker_url or settings.redis_url).partition("://")[0]
-        raise SettingsError([f"{name}: Celery knows no broker of the kind {kind}://"]) from error
-    except ImportError as error:
-        raise SettingsError([f"{name}: this broker needs a package that is not installed ({error})"]) from error
-    except Exception as error:
-        kind = type(error).__name__
-        text = f"{name}: Celery cannot use it ({kind}): check host, port, database and the encoding of its password"
-        raise SettingsError([text]) from error
 
 
 def check_semaphores(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from celery import bootsteps
 from celery.worker import state
 
 from insend_relay.outbox.clock_steps import ClockSteps
-from insend_relay.outbox.errors import NewerLayout, OutboxError
+from insend_relay.outbox.errors import ClusterMode, NewerLayout, OutboxError
 from insend_relay.outbox.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
@@ -79,7 +79,7 @@ class Pump(threading.Thread):
                 self._follow_clock()
                 self._once()
                 self._say_back()
-            except NewerLayout as error:
+            except (NewerLayout, ClusterMode) as error:
                 self._leave(str(error))
             except OutboxError as error:
                 self._unclaimed_since = None

@@ -15,7 +15,14 @@ from lanes import ALICE
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect, errors_mapped, mapped
-from insend_relay.outbox.errors import OutboxError, OutboxFull, OutboxRefused, OutboxUnreachable, SettingsError
+from insend_relay.outbox.errors import (
+    ClusterMode,
+    OutboxError,
+    OutboxFull,
+    OutboxRefused,
+    OutboxUnreachable,
+    SettingsError,
+)
 from insend_relay.outbox.store import Outbox
 
 # What each exception of redis-py means to us. A class that a new release of it brings must be put here by a person.
@@ -23,29 +30,31 @@ MEANING: dict[type[OutboxError], set[str]] = {
     OutboxFull: {"OutOfMemoryError"},
     OutboxUnreachable: {
         "BusyLoadingError",
-        "ClusterDownError",
         "ConnectionError",
         "InvalidResponse",
         "MasterDownError",
         "MaxConnectionsError",
         "ReadOnlyError",
         "TimeoutError",
+    },
+    ClusterMode: {
+        "AskError",
+        "ClusterCrossSlotError",
+        "ClusterDownError",
+        "ClusterError",
+        "MovedError",
         "TryAgainError",
     },
     OutboxRefused: {
-        "AskError",
         "AuthenticationError",
         "AuthenticationWrongNumberOfArgsError",
         "AuthorizationError",
-        "ClusterCrossSlotError",
-        "ClusterError",
         "DataError",
         "ExecAbortError",
         "ExternalAuthProviderError",
         "LockError",
         "LockNotOwnedError",
         "ModuleError",
-        "MovedError",
         "NoPermissionError",
         "NoScriptError",
         "NoSuchFieldsetError",
@@ -80,6 +89,7 @@ def test_every_exception_of_the_client_has_a_meaning(name: str) -> None:
         ("Error running script: -NOREPLICAS Not enough good replicas to write.", OutboxUnreachable),
         ("MISCONF Errors writing to the AOF file: No space left on device", OutboxUnreachable),
         ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", OutboxUnreachable),
+        ("SELECT is not allowed in cluster mode", ClusterMode),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", OutboxRefused),
     ],
 )

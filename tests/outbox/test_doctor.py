@@ -158,6 +158,10 @@ def test_others_keys_are_worth_a_look(outbox: Outbox, client: redis.Redis, names
     [
         ("redis://redis.example.net:6379/0", ["no TLS", "no password", "as the user default"]),
         ("rediss://:secret@redis.example.net:6379/0", ["as the user default"]),
+        (
+            "rediss://:secret@redis.example.net:6379/0?ssl_cert_reqs=none",
+            ["ssl_cert_reqs=none: an impostor reads", "as the user default"],
+        ),
         ("redis://127.0.0.1:6379/0", []),
         ("unix:///run/redis.sock", []),
     ],

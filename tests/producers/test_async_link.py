@@ -70,7 +70,7 @@ async def connected(insend: AsyncInSend, then_seconds: float) -> None:
 
 def test_a_redis_that_accepts_and_stays_silent_holds_no_call_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("insend_relay.producers.address.CONNECT_SECONDS", AN_HOUR)
-    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", AN_HOUR)
+    monkeypatch.setattr("insend_relay.producers.async_address.CONNECT_SECONDS", AN_HOUR)
 
     async def main(url: str) -> None:
         async with AsyncInSend(**ACCOUNT, redis_url=url) as insend:
@@ -91,7 +91,7 @@ def test_a_silent_redis_is_named_as_the_reason_when_connecting_was_given_up(monk
             insend._link._timeout = AN_HOUR
             assert "connecting took more than 0.05 s" in str(await refused_call(insend))
 
-    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("insend_relay.producers.async_address.CONNECT_SECONDS", 0.05)
     with broken_redis(silent) as url:
         asyncio.run(main(url))
 
@@ -219,7 +219,7 @@ def test_events_of_a_frozen_redis_are_safe_to_send_again_under_their_keys(own_re
 def test_a_frozen_redis_costs_its_deadline_once_and_no_call_when_it_goes_on(
     own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", 3600.0)
+    monkeypatch.setattr("insend_relay.producers.async_address.CONNECT_SECONDS", 3600.0)
 
     async def main() -> None:
         async with AsyncInSend(**PATIENT, redis_url=own_redis.url) as insend:

@@ -351,7 +351,7 @@ def test_aclose_does_not_wait_for_a_redis_that_does_not_answer(
     make: Make, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("insend_relay.producers.address.CONNECT_SECONDS", 3600.0)
-    monkeypatch.setattr("insend_relay.producers.async_wire.CONNECT_SECONDS", 3600.0)
+    monkeypatch.setattr("insend_relay.producers.async_address.CONNECT_SECONDS", 3600.0)
 
     async def main(url: str) -> None:
         for rounds in range(20):  # in each of these the task is elsewhere

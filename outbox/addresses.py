@@ -1,0 +1,65 @@
+"""The network addresses of a host name, in the order in which they are tried (RFC 8305, sections 4 and 5).
+
+A name may lead to several servers: IPv6 and IPv4, or both nodes of a primary with its replica. The families alternate,
+and the address that worked last comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from itertools import chain, zip_longest
+from typing import Any, NamedTuple
+
+MAX_ADDRESSES = 8  # of one name
+
+
+class SocketAddress(NamedTuple):
+    """One address, as the socket module has it.
+
+    Attributes:
+        family: AF_INET or AF_INET6.
+        place: The argument of ``socket.connect``.
+    """
+
+    family: int
+    place: tuple[Any, ...]
+
+
+class Addresses:
+    """The addresses of one host name, resolved at each connection.
+
+    Args:
+        host: A name or an IP address.
+        port: The port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._worked: SocketAddress | None = None
+
+    def resolve(self) -> list[SocketAddress]:
+        """The addresses by now, at least one; OSError when the name has none."""
+        return self._ordered(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+
+    async def resolve_in_loop(self) -> list[SocketAddress]:
+        """The same for asyncio."""
+        loop = asyncio.get_running_loop()
+        return self._ordered(await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+
+    def worked(self, address: SocketAddress) -> None:
+        """A primary has answered there: try it first the next time."""
+        self._worked = address
+
+    def _ordered(self, found: list[Any]) -> list[SocketAddress]:
+        unique = dict.fromkeys(SocketAddress(int(entry[0]), entry[4]) for entry in found)
+        if not unique:
+            raise OSError(f"{self._host} has no address")
+        preferred = next(iter(unique)).family
+        families = (
+            [each for each in unique if each.family == preferred],
+            [each for each in unique if each.family != preferred],
+        )
+        alternating = [each for each in chain.from_iterable(zip_longest(*families)) if each is not None]
+        return sorted(alternating, key=lambda each: each != self._worked)[:MAX_ADDRESSES]

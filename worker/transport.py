@@ -1,0 +1,63 @@
+"""Celery's connections to its broker, opened as all others are: by a race when the host has several addresses.
+
+kombu leaves the choice of the address to redis-py, which takes the first that accepts a connection: a frozen node, or a
+replica that refuses every message. ``use_our_connections`` replaces kombu's transports ``redis`` and ``rediss`` in this
+process. That is kombu's own way to plug in a transport, and the names in its messages stay the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES, redis
+
+from insend_relay.outbox.racing import Racing, RacingTls, racing_options
+
+_OF_REDIS = (
+    "host",
+    "port",
+    "db",
+    "username",
+    "password",
+    "socket_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+)
+
+
+class _Tcp(Racing):
+    """redis://"""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, **racing_options(_of_redis(options), tls=False))
+
+
+class _Tls(RacingTls):
+    """rediss://"""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, **racing_options(_of_redis(options), tls=True))
+
+
+def _of_redis(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that an attempt of a race needs, without those that connect kombu's pool to its connections."""
+    return {name: value for name, value in options.items() if name in _OF_REDIS or name.startswith("ssl_")}
+
+
+class Channel(redis.Channel):
+    """kombu's, with our connections."""
+
+    connection_class = _Tcp  # type: ignore[assignment]  # mypy sees no redis in kombu
+    connection_class_ssl = _Tls  # type: ignore[assignment]  # see above
+
+
+class Transport(redis.Transport):
+    """kombu's, with our channels."""
+
+    Channel = Channel
+
+
+def use_our_connections() -> None:
+    """Let Celery connect so; to be called before it does."""
+    for name in ("redis", "rediss"):
+        TRANSPORT_ALIASES[name] = f"{__name__}:Transport"
