@@ -101,7 +101,7 @@ class LogLimit(logging.Filter):
 
     def _start(self) -> None:
         """Begin anew: a forked process has neither the thread that waits, nor what its parent counts."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log in the middle of another record
         self._writing = threading.local()
         self._kinds: dict[Kind, _Repeats] = {}
         self._window_from = self._clock()

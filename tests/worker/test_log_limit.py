@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
+from waiting import PATIENCE_SECONDS
 
 from insend_relay.worker.log_limit import (
     BURST_LINES,
@@ -74,6 +76,22 @@ def test_a_flapping_state_is_a_few_lines_and_then_its_last_change_with_a_number(
     written.pass_time(WINDOW_SECONDS)
     times = f"(this {100 - FIRST_OF_A_KIND} times more within 70 s)"
     assert written.taken() == [f"app a: paused {times}", f"app a: goes on {times}"]
+
+
+def test_a_record_of_a_signal_handler_in_the_middle_of_another_is_written_too(written: Written) -> None:
+    clock, interrupted = written.limit._clock, iter([True])
+
+    def handler_strikes() -> float:
+        if next(interrupted, False):  # as a signal does while the limit looks at the clock
+            written.logger.warning("told to stop")
+        return clock()
+
+    written.limit._clock = handler_strikes
+    thread = threading.Thread(target=written.logger.warning, args=("app a: paused",), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+    assert written.taken() == ["told to stop", "app a: paused"]
 
 
 def test_the_last_line_of_a_window_tells_the_state_that_holds(written: Written) -> None:
