@@ -1,17 +1,20 @@
 """The network addresses of a host name, in the order in which they are tried (RFC 8305, sections 4 and 5).
 
 A name may lead to several servers: IPv6 and IPv4, or both nodes of a primary with its replica. The families alternate,
-and the address that worked last comes first.
+and the address that worked last comes first. ``Addresses`` is for Redis; the worker's connections to the tracker, which
+greenlets open, have the order and the delay from here too (``worker/dialing.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 MAX_ADDRESSES = 8  # of one name
+NEXT_ADDRESS_SECONDS = 0.25  # until the next one is tried beside it (section 8, Connection Attempt Delay)
 
 
 class SocketAddress(NamedTuple):
@@ -56,10 +59,12 @@ class Addresses:
         unique = dict.fromkeys(SocketAddress(int(entry[0]), entry[4]) for entry in found)
         if not unique:
             raise OSError(f"{self._host} has no address")
-        preferred = next(iter(unique)).family
-        families = (
-            [each for each in unique if each.family == preferred],
-            [each for each in unique if each.family != preferred],
-        )
-        alternating = [each for each in chain.from_iterable(zip_longest(*families)) if each is not None]
-        return sorted(alternating, key=lambda each: each != self._worked)[:MAX_ADDRESSES]
+        return sorted(interleaved(unique), key=lambda each: each != self._worked)[:MAX_ADDRESSES]
+
+
+def interleaved(addresses: Iterable[SocketAddress]) -> list[SocketAddress]:
+    """The families in turn, that of the first address first; within a family the order stays (RFC 8305, section 4)."""
+    families: dict[int, list[SocketAddress]] = {}
+    for address in addresses:
+        families.setdefault(address.family, []).append(address)
+    return [address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None]

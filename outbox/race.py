@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 import redis
 
-STAGGER_SECONDS = 0.25  # "Connection Attempt Delay" of RFC 8305
+from insend_relay.outbox.addresses import NEXT_ADDRESS_SECONDS
 
 
 class Attempt(Protocol):
@@ -122,7 +122,7 @@ class _Race(Generic[A]):
         """How an attempt ended; None when the next one is to start. TimeoutError at the deadline."""
         until = self._deadline
         if self._waiting:
-            until = min(until, time.monotonic() + STAGGER_SECONDS)
+            until = min(until, time.monotonic() + NEXT_ADDRESS_SECONDS)
         while not self._ended:
             left = until - time.monotonic()
             if left <= 0 and until == self._deadline:

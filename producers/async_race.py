@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from insend_relay.outbox.race import STAGGER_SECONDS, most_telling
+from insend_relay.outbox.addresses import NEXT_ADDRESS_SECONDS
+from insend_relay.outbox.race import most_telling
 
 
 class AsyncAttempt(Protocol):
@@ -40,8 +41,8 @@ async def race(attempts: Sequence[A]) -> A:
             if waiting:
                 attempt = waiting.popleft()
                 running[asyncio.create_task(attempt.run(), name="insend-connect")] = attempt
-            stagger = STAGGER_SECONDS if waiting else None
-            done, _ = await asyncio.wait(running, timeout=stagger, return_when=asyncio.FIRST_COMPLETED)
+            delay = NEXT_ADDRESS_SECONDS if waiting else None
+            done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
             ended |= {task: running.pop(task) for task in done}
             winner = _first(ended, primary=True)
         winner = winner or _first(ended, primary=False)

@@ -17,8 +17,9 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 
+from insend_relay.outbox.addresses import SocketAddress
 from insend_relay.outbox.errors import SettingsError
-from insend_relay.worker.dialing import Address, Dialer
+from insend_relay.worker.dialing import Dialer
 from insend_relay.worker.idle_connections import MAX_IDLE_SECONDS, expires_at
 
 
@@ -35,7 +36,7 @@ class Cooperative:
     """
 
     dialer: Dialer
-    address: Address | None = None
+    address: SocketAddress | None = None
     accepted = False
     expires_at = 0.0
     idle_seconds = MAX_IDLE_SECONDS

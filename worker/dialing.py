@@ -15,18 +15,18 @@ There is no time limit here: the call that dials has a deadline of its own, and 
 
 from __future__ import annotations
 
-import itertools
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gevent
 import gevent.queue
 import gevent.socket
 from urllib3.util.connection import allowed_gai_family
 
-NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8: Connection Attempt Delay
+from insend_relay.outbox.addresses import NEXT_ADDRESS_SECONDS, SocketAddress, interleaved
+
 IDLE_SECONDS = 15  # without traffic before TCP asks whether the other side is still there
 INTERVAL_SECONDS = 5  # between two such probes
 PROBES = 3  # without an answer until the connection is broken
@@ -37,39 +37,29 @@ _KEEP_ALIVE = (  # each system has some of them; macOS calls the first one TCP_K
 )
 
 
-class Address(NamedTuple):
-    """Where a host can be reached.
-
-    Attributes:
-        family: AF_INET or AF_INET6.
-        where: What ``connect`` takes.
-    """
-
-    family: int
-    where: tuple[Any, ...]
-
-
 class Dialer:
     """Opens the connections to one host, and remembers which of its addresses work."""
 
     def __init__(self) -> None:
-        self._worked: Address | None = None
-        self._failed: dict[Address, float] = {}
+        self._worked: SocketAddress | None = None
+        self._failed: dict[SocketAddress, float] = {}
 
-    def resolve(self, host: str, port: int) -> list[Address]:
+    def resolve(self, host: str, port: int) -> list[SocketAddress]:
         """The addresses of a host, in the order in which they are to be tried.
 
         Raises:
             OSError: There are none.
         """
         found = gevent.socket.getaddrinfo(host, port, family=allowed_gai_family(), type=socket.SOCK_STREAM)
-        addresses = interleaved(dict.fromkeys(Address(family, where) for family, _, _, _, where in found))
+        addresses = interleaved(dict.fromkeys(SocketAddress(family, place) for family, _, _, _, place in found))
         if len(addresses) > 1:
             self._failed = {address: at for address, at in self._failed.items() if address in addresses}
             addresses.sort(key=lambda address: (self._failed.get(address, 0.0), address != self._worked))
         return addresses
 
-    def connect(self, addresses: Sequence[Address], options: Iterable[tuple[int, int, int]]) -> tuple[Any, Address]:
+    def connect(
+        self, addresses: Sequence[SocketAddress], options: Iterable[tuple[int, int, int]]
+    ) -> tuple[Any, SocketAddress]:
         """A connection to the first of these addresses that takes one.
 
         Args:
@@ -83,19 +73,19 @@ class Dialer:
         if len(addresses) == 1:
             connection = _socket(addresses[0], options)
             try:
-                connection.connect(addresses[0].where)
+                connection.connect(addresses[0].place)
             except BaseException:
                 connection.close()
                 raise
             return connection, addresses[0]
         return _Race(self, options).run(addresses)
 
-    def worked(self, address: Address) -> None:
+    def worked(self, address: SocketAddress) -> None:
         """The address has answered a request."""
         self._worked = address
         self._failed.pop(address, None)
 
-    def failed(self, address: Address) -> None:
+    def failed(self, address: SocketAddress) -> None:
         """The address took no connection, or was silent on one."""
         self._failed[address] = time.monotonic()
         if self._worked == address:
@@ -108,10 +98,10 @@ class _Race:
     def __init__(self, dialer: Dialer, options: Iterable[tuple[int, int, int]]) -> None:
         self._dialer = dialer
         self._options = options
-        self._running: dict[Address, Any] = {}  # the sockets
-        self._ended: gevent.queue.SimpleQueue[tuple[Address, OSError | None]] = gevent.queue.SimpleQueue()
+        self._running: dict[SocketAddress, Any] = {}  # the sockets
+        self._ended: gevent.queue.SimpleQueue[tuple[SocketAddress, OSError | None]] = gevent.queue.SimpleQueue()
 
-    def run(self, addresses: Sequence[Address]) -> tuple[Any, Address]:
+    def run(self, addresses: Sequence[SocketAddress]) -> tuple[Any, SocketAddress]:
         failure: OSError | None = None
         left = list(reversed(addresses))
         try:
@@ -135,7 +125,7 @@ class _Race:
                 loser.close()
         raise failure or OSError("the host has no address")
 
-    def _start(self, address: Address) -> OSError | None:
+    def _start(self, address: SocketAddress) -> OSError | None:
         """Begin to connect; what is wrong when that cannot even begin."""
         try:
             connection = _socket(address, self._options)
@@ -145,25 +135,16 @@ class _Race:
         gevent.spawn_raw(self._attempt, address, connection)
         return None
 
-    def _attempt(self, address: Address, connection: Any) -> None:
+    def _attempt(self, address: SocketAddress, connection: Any) -> None:
         error = None
         try:
-            connection.connect(address.where)
+            connection.connect(address.place)
         except OSError as failure:  # as well when it has lost and is closed
             error = failure
         self._ended.put((address, error))
 
 
-def interleaved(addresses: Iterable[Address]) -> list[Address]:
-    """The families in turn, that of the first address first; else the order stays (RFC 8305, section 4)."""
-    families: dict[int, list[Address]] = {}
-    for address in addresses:
-        families.setdefault(address.family, []).append(address)
-    rounds = itertools.zip_longest(*families.values())
-    return [address for one_of_each in rounds for address in one_of_each if address is not None]
-
-
-def _socket(address: Address, options: Iterable[tuple[int, int, int]]) -> Any:
+def _socket(address: SocketAddress, options: Iterable[tuple[int, int, int]]) -> Any:
     connection = gevent.socket.socket(address.family, socket.SOCK_STREAM)
     for option in options:
         connection.setsockopt(*option)

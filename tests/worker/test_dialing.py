@@ -14,8 +14,9 @@ import pytest
 from fronts import Front
 from waiting import PATIENCE_SECONDS
 
+from insend_relay.outbox.addresses import SocketAddress, interleaved
 from insend_relay.outbox.record import Record, new_id
-from insend_relay.worker.dialing import Address, Dialer, interleaved
+from insend_relay.worker.dialing import Dialer
 from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.tracker import Tracker
@@ -141,7 +142,7 @@ def test_the_losers_are_closed(name: Callable[..., None]) -> None:
         before = open_files()
         connection, address = dialer.connect(dialer.resolve("tracker.example.net", front.port), [])
         gevent.sleep(0)
-        assert address == Address(FOUR, (GOOD, front.port))
+        assert address == SocketAddress(FOUR, (GOOD, front.port))
         assert open_files() <= before + 2, "the winner's two ends"
         connection.close()
 
@@ -151,7 +152,7 @@ def test_what_worked_last_is_tried_first_and_what_failed_last_is_tried_last(name
     dialer = Dialer()
 
     def order() -> list[str]:
-        return [address.where[0] for address in dialer.resolve("tracker.example.net", 443)]
+        return [address.place[0] for address in dialer.resolve("tracker.example.net", 443)]
 
     good, bad, worse = dialer.resolve("tracker.example.net", 443)
     assert order() == [GOOD, BAD, WORSE]
@@ -167,8 +168,8 @@ def test_what_worked_last_is_tried_first_and_what_failed_last_is_tried_last(name
 
 
 def test_the_families_take_turns_and_the_first_one_stays_first() -> None:
-    six = [Address(SIX, (f"2001:db8::{number}", 443, 0, 0)) for number in range(3)]
-    four = [Address(FOUR, (f"192.0.2.{number}", 443)) for number in range(2)]
+    six = [SocketAddress(SIX, (f"2001:db8::{number}", 443, 0, 0)) for number in range(3)]
+    four = [SocketAddress(FOUR, (f"192.0.2.{number}", 443)) for number in range(2)]
     assert interleaved([*six, *four]) == [six[0], four[0], six[1], four[1], six[2]]
     assert interleaved([*four, *six]) == [four[0], six[0], four[1], six[1], six[2]]
     assert interleaved(four) == four
@@ -176,7 +177,7 @@ def test_the_families_take_turns_and_the_first_one_stays_first() -> None:
 
 def test_a_connection_finds_out_by_itself_that_the_other_side_has_gone() -> None:
     with Front(GOOD) as front:
-        connection, _ = Dialer().connect([Address(FOUR, (GOOD, front.port))], [])
+        connection, _ = Dialer().connect([SocketAddress(FOUR, (GOOD, front.port))], [])
         with connection:
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 60
@@ -185,7 +186,7 @@ def test_a_connection_finds_out_by_itself_that_the_other_side_has_gone() -> None
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 def test_both_families_are_used() -> None:
     with Front(GOOD) as front:
-        dead = Address(SIX, ("::1", front.port, 0, 0))
-        connection, address = Dialer().connect([dead, Address(FOUR, (GOOD, front.port))], [])
+        dead = SocketAddress(SIX, ("::1", front.port, 0, 0))
+        connection, address = Dialer().connect([dead, SocketAddress(FOUR, (GOOD, front.port))], [])
         connection.close()
     assert address.family == FOUR
