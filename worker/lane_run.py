@@ -26,7 +26,7 @@ from insend_relay.outbox.letter import letter_meta, type_of
 from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Guard, Outbox, Verdict
+from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.form import form
@@ -65,7 +65,7 @@ class Workshop:
         gives_way: Whether a lane is given back after its event: one must be sent alone, or far too many are under way.
         pauses: App -> until when it is paused, on the monotonic clock, as far as we were told: for lanes that were
             claimed before that.
-        faults: App -> until when its last pause went (Redis's clock), and what was wrong then, as far as we were told.
+        faults: App -> what was wrong at its last pause or probe, as far as we were told.
     """
 
     outbox: Outbox
@@ -81,7 +81,7 @@ class Workshop:
     must_go: Callable[[], bool]
     gives_way: Callable[[], bool]
     pauses: dict[str, float] = field(default_factory=dict)
-    faults: dict[str, tuple[int, Fault]] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
 
 
 class LaneRun:
@@ -197,7 +197,7 @@ class LaneRun:
         )
         if verdict.until_ms:
             self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
-            self._log_pause(claim.app, verdict, outcome.fault, reason)
+            self._log_pause(claim, outcome.fault, reason, began=verdict.began)
         tried = self._tried(claim, outcome, counts=verdict.counts)
         _log_if_failing(claim, tried, reason)
         if not verdict.counts:
@@ -208,14 +208,14 @@ class LaneRun:
         except Overtaken:  # another lane's failure has shown meanwhile that the tracker takes nothing
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
 
-    def _log_pause(self, app: str, verdict: Verdict, fault: Fault, reason: str) -> None:
+    def _log_pause(self, claim: Claim, fault: Fault, reason: str, *, began: bool) -> None:
         """Log that a pause began, and when a probe then finds another fault: that may need a person."""
-        until_ms, known = self._shop.faults.get(app, (0, "passing"))
-        if not verdict.began and verdict.until_ms <= until_ms:  # a POST from before it; a probe lengthens it
+        if not began and not claim.probe:  # sent before the pause began
             return
-        self._shop.faults[app] = verdict.until_ms, fault
-        about = {"subject": app}
-        if verdict.began:
+        app, about = claim.app, {"subject": claim.app}
+        known = self._shop.faults.get(app, "passing")
+        self._shop.faults[app] = fault
+        if began:
             logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", app, reason, extra=about)
         elif fault != known:
             logger.warning("app %s: still paused, and now the tracker answers: %s", app, reason, extra=about)

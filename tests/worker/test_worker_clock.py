@@ -88,3 +88,22 @@ def test_what_waits_while_no_worker_runs_is_delivered_after_a_step_back(
     worker = start_worker()
     assert drained(outbox)["delivered"] == 1
     assert "what was scheduled too far ahead is due again: 1 visitors, 1 apps" in worker.log.read_text()
+
+
+def test_after_a_step_back_the_log_tells_when_another_fault_takes_the_place_of_the_one_that_began_a_pause(
+    append: Append,
+    start_worker: Callable[..., WorkerProcess],
+    outbox: Outbox,
+    sandbox: Sandbox,
+    server: ClockedRedis,
+) -> None:
+    for visitor in range(6):
+        append(str(visitor), 0)
+    sandbox.misbehave(status=503)
+    worker = start_worker(processes=1, outage_first_seconds=0.01, outage_max_seconds=0.02)
+    wait_until(lambda: "paused, nothing is lost" in worker.log.read_text())
+    server.step(-HOUR)
+    sandbox.misbehave(status=401)
+    wait_until(lambda: "still paused, and now the tracker answers: 401" in worker.log.read_text())
+    sandbox.behave()
+    drained(outbox)
