@@ -7,8 +7,10 @@ is supported for all of them or refused for all of them, by its name. No message
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -175,4 +177,7 @@ def _tls(options: dict[str, str], kind: Kind) -> dict[str, Any]:
     if check is None:
         raise _Fault("ssl_check_hostname must be true or false")
     files = {name: options[name] for name in _FILES if name in options}
+    for name, file in files.items():
+        if not (os.access(file, os.R_OK) and Path(file).is_file()):  # it would look like a Redis that is away
+            raise _Fault(f"{name} names no file that this user can read on this machine")
     return {"ssl_cert_reqs": verify, "ssl_check_hostname": check and verify == "required", **files}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -55,20 +57,20 @@ def test_a_url_is_read(text: str, place: str, db: int, who: tuple[str | None, st
         ("rediss://h?ssl_cert_reqs=CERT_REQUIRED", {"ssl_cert_reqs": "required", "ssl_check_hostname": True}),
         ("rediss://h?ssl_cert_reqs=none", {"ssl_cert_reqs": "none", "ssl_check_hostname": False}),
         ("rediss://h?ssl_check_hostname=false", {"ssl_cert_reqs": "required", "ssl_check_hostname": False}),
-        (
-            "rediss://h?ssl_ca_certs=/etc/our%20ca.pem&ssl_certfile=/c&ssl_keyfile=/k",
-            {
-                "ssl_cert_reqs": "required",
-                "ssl_check_hostname": True,
-                "ssl_ca_certs": "/etc/our ca.pem",
-                "ssl_certfile": "/c",
-                "ssl_keyfile": "/k",
-            },
-        ),
     ],
 )
 def test_the_verification_of_the_server_is_always_stated(text: str, tls: dict[str, Any]) -> None:
     assert RedisUrl.parse(text).tls == tls
+
+
+def test_a_file_of_an_option_must_be_there(tmp_path: Path) -> None:
+    files = {name: str(tmp_path / f"our {name}.pem") for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
+    text = f"rediss://h?{urlencode(files)}"
+    for name, file in files.items():
+        assert f"{name} names no file that this user can read" in fault(text)
+        Path(file).touch()
+    assert RedisUrl.parse(text).tls == {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **files}
+    assert "ssl_ca_certs names no file" in fault(f"rediss://h?ssl_ca_certs={tmp_path}")
 
 
 @pytest.mark.parametrize("char", list("/#?@[]% \t\n"))
