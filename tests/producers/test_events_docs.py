@@ -49,3 +49,9 @@ def test_the_table_names_every_event_type_with_its_properties() -> None:
 def test_the_page_says_how_large_carts_and_queries_are_handled_as_the_code_does_it() -> None:
     assert f"in this order: {', '.join(DROPPABLE)}" in DOC
     assert f"of at most {MAX_ITEMS:,} items" in DOC
+
+
+def test_the_page_says_what_it_means_that_an_event_counts_when_it_arrives() -> None:
+    section = DOC.partition("## An event counts when it arrives\n")[2].partition("\n## ")[0]
+    cases = re.findall(r"^- \*\*(.*?)\.?\*\*", section, re.MULTILINE)
+    assert cases == ["No import of history", "An outage shifts events", "A replay is a new arrival", "A paused app"]
