@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, NotAccepted
 from insend_relay.producers.pool import MAX_CONNECTIONS
 
+# At its end Python drops the value of sys.last_value first, while every module is complete. The names of a module have
+# no such order: an object that refers to the module may live longer, and then __del__ runs without sys.stdout, or never.
 AT_THE_END = """
 import sys
 from insend_relay.producers import InSend, NotAccepted
@@ -50,16 +53,16 @@ class Last:
             self.print(error)
 
 
-last = Last()
+sys.last_value = Last()
 """
 
 
 @pytest.mark.parametrize(
     ("calls_before", "url", "said"),
     [
-        (0, "", "no thread to connect to Redis with: Python is shutting down; no thread to write to the spool"),
+        (0, "", "no thread to connect to Redis with: Python is shutting down; no thread to write to the spool .*"),
         (1, "", "redis\nredis\n"),
-        (1, "redis://127.0.0.1:1/0", "spool\n"),
+        (1, "redis://127.0.0.1:1/0", "spool\n.*the event was not kept: call again later, or drop it\n"),
     ],
 )
 def test_a_call_at_the_interpreters_end_does_not_hang(
@@ -75,7 +78,7 @@ def test_a_call_at_the_interpreters_end_does_not_hang(
         f"{calls_before}",
     ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-    assert done.stdout.startswith(said), (done.stdout, done.stderr)
+    assert re.fullmatch(said, done.stdout, re.DOTALL), (done.stdout, done.stderr)
     assert done.returncode == 0
 
 
