@@ -28,7 +28,7 @@ from insend_relay.producers import InSend, NotAccepted
 from insend_relay.producers.pool import MAX_CONNECTIONS
 
 # At its end Python drops the value of sys.last_value first, while every module is complete. The names of a module have
-# no such order: an object that refers to the module may live longer, and then __del__ runs without sys.stdout, or never.
+# no such order: what refers to the module may live longer, and then __del__ runs without sys.stdout, or never.
 AT_THE_END = """
 import sys
 from insend_relay.producers import InSend, NotAccepted
