@@ -205,7 +205,7 @@ def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch, caplog
     ("usec", "pid", "seconds"),
     [
         ("60000000", "", 60.0),
-        ("60000000", str(os.getpid()), 60.0),
+        ("60000000", "{pid}", 60.0),
         ("60000000", "1", None),
         ("", "", None),
         ("0", "", None),
@@ -216,5 +216,5 @@ def test_the_watchdog_is_ours_when_systemd_means_this_process(
     usec: str, pid: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", usec)
-    monkeypatch.setenv("WATCHDOG_PID", pid)
+    monkeypatch.setenv("WATCHDOG_PID", pid.format(pid=os.getpid()))
     assert watchdog_seconds() == seconds
