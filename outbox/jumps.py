@@ -24,14 +24,14 @@ class Jump:
     """One jump of the books.
 
     Attributes:
-        entry: As it is stored.
+        stored: As it is in Redis.
         at_ms: When a worker noticed it, on Redis's clock.
         accepted_before: Events accepted, as the workers last knew it.
         accepted_after: Events accepted when it was noticed.
         waiting_before: Events that waited before: at least these are lost, unless they had been delivered meanwhile.
     """
 
-    entry: bytes
+    stored: bytes
     at_ms: int
     accepted_before: int
     accepted_after: int
@@ -55,7 +55,7 @@ def read_jumps(outbox: Outbox) -> list[Jump]:
 
 def acknowledge(outbox: Outbox, jumps: Iterable[Jump]) -> int:
     """An operator has seen these jumps; returns how many of them were still there."""
-    return sum(int(outbox.read("LREM", outbox.keys.jumps, 0, jump.entry)) for jump in jumps)
+    return sum(int(outbox.read("LREM", outbox.keys.jumps, 0, jump.stored)) for jump in jumps)
 
 
 def _read(entry: bytes) -> Jump:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import billiard
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
+from celery.signals import worker_shutting_down
 
 from insend_relay.outbox.errors import RelayError, SettingsError
 from insend_relay.outbox.settings import Settings
@@ -35,12 +36,23 @@ def run(arguments: Sequence[str]) -> int:
     """Run ``celery worker`` until it ends; its exit code.
 
     Celery's ``worker_main`` drops the code: a pid file that is taken, or a pool that cannot start, would end with 0.
+    A warm shutdown ends with 0 whichever signal began it; Celery's own code is 1 after Ctrl-C.
 
     Raises:
         RelayError: Celery refuses its options.
     """
+    shutdowns: list[str] = []
+
+    def note(how: str, **_: object) -> None:
+        shutdowns.append(how)
+
+    worker_shutting_down.connect(note, weak=False)
     try:
         code = celery.main(args=["--app", _MODULE, *arguments], standalone_mode=False)
     except ImproperlyConfigured as error:
         raise RelayError(f"Celery refuses its options: {error}") from error
+    finally:
+        worker_shutting_down.disconnect(note)
+    if set(shutdowns) == {"Warm"}:
+        return 0
     return EX_FAILURE if code is None else int(code)  # None: it was ended at once, as without a file to open

@@ -50,13 +50,13 @@ def resolver(folder: Path, real: Callable[..., Any]) -> Callable[..., Any]:
 def poisoned(folder: Path, real: Callable[..., Any]) -> Callable[..., Any]:
     """Send an event, or die of it; what else the process is sending is under way by then."""
 
-    def post(tracker: Any, body: bytes) -> Any:
+    def post(tracker: Any, body: bytes, **options: Any) -> Any:
         if b"%22" + POISON.encode() + b"%22" in body:
             with (folder / POISONINGS).open("a") as log:
                 log.write(f"{time.monotonic():.2f} {os.getpid()} {os.environ['INSEND_POOL']}\n")
             sleep(0.02)
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(tracker, body)
+        return real(tracker, body, **options)
 
     return post
 

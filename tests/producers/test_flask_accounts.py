@@ -20,6 +20,7 @@ from insend_relay.outbox.errors import NotAccepted, SettingsError
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.unknown_variables import warn_of
 from insend_relay.producers.flask import FlaskInSend
 from insend_relay.producers.receipt import Receipt
 from insend_relay.producers.testing import RecordedEvents
@@ -147,7 +148,6 @@ def test_app_config_goes_before_the_environment(create_app: Shop, monkeypatch: p
         ({"INSEND_DOMAIN": "https://shop.example.com/"}, "give the domain alone"),
         ({"INSEND_ENQUEUE_TIMEOUT_MS": "soon"}, "INSEND_ENQUEUE_TIMEOUT_MS: must be a whole number"),
         ({"INSEND_ENABLED": "perhaps"}, "INSEND_ENABLED: must be 1 or 0"),
-        ({"INSEND_REDIS_ULR": "redis://127.0.0.1"}, "did you mean INSEND_REDIS_URL?"),
         ({"INSEND_DOMAIN": ["shop.example.com"]}, 'app.config["INSEND_DOMAIN"]: give text, a number, True or False'),
     ],
 )
@@ -157,6 +157,14 @@ def test_a_faulty_setting_is_told_when_the_application_is_made(
     with pytest.raises(SettingsError) as caught:
         create_app(**config)
     assert any(words in fault for fault in caught.value.faults)
+
+
+def test_an_unknown_setting_is_a_warning_with_the_nearest_name(
+    create_app: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of.cache_clear()
+    create_app(INSEND_REDIS_ULR="redis://127.0.0.1")
+    assert "INSEND_REDIS_ULR is not a setting and has no effect; did you mean INSEND_REDIS_URL?" in caplog.text
 
 
 def test_an_applications_tests_see_its_events_without_redis(

@@ -19,7 +19,7 @@ from insend_relay.worker.green_thread import Crew, Door, GreenThread
 from insend_relay.worker.line import Line
 
 
-def asked(url: str, *commands: tuple[Any, ...]) -> list[Any]:
+def asked(url: str, *commands: tuple[Any, ...], **connection: Any) -> list[Any]:
     """What greenlets of one thread that ask at the same moment get; an exception where one was raised."""
     thread = GreenThread("test")
 
@@ -31,6 +31,7 @@ def asked(url: str, *commands: tuple[Any, ...]) -> list[Any]:
 
     def all_of_them() -> list[Any]:
         with connect(url, timeout_seconds=5) as client:
+            client.connection_pool.connection_kwargs.update(connection)
             line = Line(client)
             try:
                 greenlets = [gevent.spawn(one, line, command) for command in commands]
@@ -87,8 +88,8 @@ def test_what_was_answered_before_a_packet_broke_off_stays_answered() -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0?protocol=2"
-        first, second, third = asked(url, ("ECHO", "a"), ("ECHO", "b"), ("ECHO", "c"))
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        first, second, third = asked(url, ("ECHO", "a"), ("ECHO", "b"), ("ECHO", "c"), protocol=2)
         thread.join()
     assert first == b"a"
     assert isinstance(second, redis.BusyLoadingError)
