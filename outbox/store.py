@@ -366,6 +366,7 @@ class Outbox:
         guard: Guard,
         *,
         fault: Fault = "passing",
+        sent: bool = True,
         jitter: float = 1.0,
         retry_after_ms: int = 0,
     ) -> Verdict:
@@ -377,6 +378,8 @@ class Outbox:
             reason: What operators read while the app is paused: the tracker's answer, with nothing personal in it.
             guard: The numbers to judge by.
             fault: What is wrong.
+            sent: Whether a request was sent. Without one the failure is not the event's fault, so one lane's failures
+                are enough to pause the app.
             jitter: The factor on the pause that this report may begin.
             retry_after_ms: How long the tracker asked us to wait; 0 when it did not.
         """
@@ -385,6 +388,7 @@ class Outbox:
             app=claim.app,
             lane=claim.lane,
             kind=failure,
+            sent=int(sent),
             reason=reason,
             fault=fault,
             retry_after_ms=retry_after_ms,

@@ -27,9 +27,15 @@ def held(outbox: Outbox, number: int) -> list[Claim]:
 
 
 def fails(
-    outbox: Outbox, failed: Claim, kind: Failure = "unreachable", guard: Guard = GUARD, *, retry_after_ms: int = 0
+    outbox: Outbox,
+    failed: Claim,
+    kind: Failure = "unreachable",
+    guard: Guard = GUARD,
+    *,
+    retry_after_ms: int = 0,
+    sent: bool = True,
 ) -> Verdict:
-    return outbox.report(failed, kind, f"was {kind}", guard, retry_after_ms=retry_after_ms)
+    return outbox.report(failed, kind, f"was {kind}", guard, retry_after_ms=retry_after_ms, sent=sent)
 
 
 def fails_and_waits(outbox: Outbox, failed: Claim, kind: Failure, guard: Guard = GUARD) -> Verdict:

@@ -191,6 +191,7 @@ class LaneRun:
                 reason,
                 self._shop.guard,
                 fault=outcome.fault,
+                sent=outcome.kind != "refused",
                 jitter=jitter,
                 retry_after_ms=asked_ms,
             )

@@ -1,14 +1,15 @@
 -- report: tell the outage guard of a failed attempt; it answers whether the attempt counts.
 -- KEYS: apps lease trying
--- ARGV: prefix app lane kind reason fault retry_after_ms first_ms max_ms jitter unreachable_limit lanes_limit calm_ms rejected_ms
+-- ARGV: prefix app lane kind sent reason fault retry_after_ms first_ms max_ms jitter unreachable_limit lanes_limit calm_ms rejected_ms
 -- Returns: {'COUNTED' | 'PAUSED', until ms or 0, 1 if this report began the pause else 0}
 -- Invariant: while an app is paused no attempt is counted, but for a pause that rejections began, after rejected_ms.
 --   What its suspects had counted since the last 200 is taken back.
 -- reason, fault: the tracker's last answer in words, with nothing personal in it, and what is wrong (outbox/fault.py).
+-- sent: 1; 0 when no request was sent (refused, no such host, TLS failed), which is never the fault of an event.
 -- kind: unreachable | closed (401, 403, 404, 3xx) | server (other 5xx) | rejected (anything else)
 -- Shared: clock
 local apps, lease, trying = unpack(KEYS)
-local prefix, app, lane, kind, reason, fault, retry_after_ms, first_ms, max_ms, jitter, unreachable_limit, lanes_limit, calm_ms, rejected_ms = unpack(ARGV)
+local prefix, app, lane, kind, sent, reason, fault, retry_after_ms, first_ms, max_ms, jitter, unreachable_limit, lanes_limit, calm_ms, rejected_ms = unpack(ARGV)
 -- body
 local CLOSED_LANES = 3      -- so soon after a 200, one visitor's 403 is that visitor's trouble
 local CALM_TIMES = 5        -- nor do a few poisoned ones say anything; so many more without a 200 between do
@@ -79,7 +80,7 @@ if redis.call('HEXISTS', suspects, lane) == 0 then
 end
 local calm = last_ok and math.abs(now - last_ok) < tonumber(calm_ms)
 local tripped = (retry_after_ms > 0 and (not calm or lanes >= 2))
-  or (unreachable >= tonumber(unreachable_limit) and lanes >= 2)
+  or (unreachable >= tonumber(unreachable_limit) and (lanes >= 2 or sent == '0'))
   or (kind == 'closed' and (not calm or lanes >= CLOSED_LANES))
   or lanes >= tonumber(lanes_limit) * (calm and CALM_TIMES or 1)
 if not tripped then

@@ -30,6 +30,13 @@ def test_one_visitor_whose_requests_time_out_pauses_nobody(outbox: Outbox) -> No
     assert all(fails(outbox, poisoned).counts for _ in range(20))
 
 
+def test_one_visitor_whose_requests_cannot_be_sent_pauses_the_app(outbox: Outbox) -> None:
+    (only,) = held(outbox, 1)
+    assert fails(outbox, only, sent=False).counts
+    assert fails(outbox, only, sent=False).counts
+    assert fails(outbox, only, sent=False).began
+
+
 def test_a_different_failure_between_breaks_the_row(outbox: Outbox) -> None:
     claims = held(outbox, 4)
     kinds: list[Failure] = ["unreachable", "unreachable", "server", "unreachable"]
