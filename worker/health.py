@@ -29,6 +29,8 @@ WORKERS = 64  # of one namespace on one machine; more are not found
 STUCK_SECONDS = 120.0  # no step of a pump or of a delivery takes so long: their waits for Redis and broker end before
 ANSWER_SECONDS = 5.0  # how long a worker's answer is waited for
 _CHUNK = 65_536
+_BACKLOG = 128  # probes that wait for their answer at the same time
+_AGAIN_SECONDS = 0.02  # between two attempts to get a place among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Door(threading.Thread):
         else:
             logger.warning("insend health cannot see this worker: %d others run here, or no socket is allowed", WORKERS)
             return
-        self._socket.listen(8)
+        self._socket.listen(_BACKLOG)
         os.register_at_fork(after_in_child=self._socket.close)  # a pool process must not keep it open after our end
         self.start()
 
@@ -112,12 +114,24 @@ def ask_all(namespace: str) -> Iterator[Health]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.settimeout(ANSWER_SECONDS)
             try:
-                asking.connect(_address(namespace, number))
+                _connect(asking, _address(namespace, number))
                 yield _read(asking)
             except ConnectionRefusedError:  # no worker has this name
                 continue
             except (OSError, ValueError):
                 yield Health(answers=False)
+
+
+def _connect(asking: socket.socket, address: bytes) -> None:
+    """Connect; while the backlog is full Linux answers EAGAIN at once, so wait for a place as long as for an answer."""
+    until = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            return asking.connect(address)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _read(asking: socket.socket) -> Health:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,23 @@ def test_each_worker_of_the_machine_answers_and_those_of_another_namespace_are_n
         Health(2, delivery_seconds={2: 0.5}),
     ]
     assert list(ask_all(namespace + "-other")) == []
+
+
+def test_any_number_of_probes_at_once_is_answered(namespace: str) -> None:
+    answers, asked = threading.Event(), threading.Event()
+
+    def how() -> Health:
+        asked.set()
+        answers.wait()
+        return Health(1)
+
+    Door(namespace, how).open()
+    probes = 300  # more than the backlog holds
+    with ThreadPoolExecutor(probes) as pool:
+        found = [pool.submit(lambda: list(ask_all(namespace))) for _ in range(probes)]
+        asked.wait()
+        answers.set()
+        assert [probe.result() for probe in found] == [[Health(1)]] * probes
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
