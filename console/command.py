@@ -30,7 +30,7 @@ _COMMANDS = {
     "pause": ("pause_commands", "Hold an app back: its events are kept and none is sent."),
     "resume": ("pause_commands", "Let an app go on at once."),
     "spool": ("spool_command", "What lies on this machine's disk because Redis could not take it."),
-    "doctor": ("doctor_command", "What could cost events one day, and the mend."),
+    "doctor": ("doctor_command", "What could cost events one day, and the fix."),
     "health": ("health_command", "Whether the workers of this machine make progress: the liveness probe."),
     "sandbox": ("sandbox_command", "A local tracker for trying things."),
 }

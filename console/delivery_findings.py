@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from insend_relay.console.remedies import remedy
+from insend_relay.console.remedies import LONG_SECONDS, advice
 from insend_relay.console.terminal import counted, moment
 from insend_relay.outbox.doctor import Facts, Finding
 from insend_relay.outbox.masking import mask_answer
@@ -54,19 +54,24 @@ def _workers(status: Status, elsewhere: list[str]) -> Finding:
 
 def _delivery(status: Status) -> Iterator[Finding]:
     for paused in status.paused:
-        yield _pause(paused)
+        yield _pause(paused, status.now_ms)
     if status.dead:
         letters = counted(status.dead, "dead letter")
         yield Finding("delivery", "look", f"{letters}: `insend dead groups` says why, `insend replay` sends them again")
-    if not status.paused and not status.dead:
+    failing = status.failing
+    long = failing is not None and failing.seconds >= LONG_SECONDS
+    if failing is not None and long:
+        text = f"nothing delivered for {span(failing.seconds)} for app {failing.lane.app}: "
+        yield Finding("delivery", "bad", f"{text}`insend visitor {failing.lane}` shows the tracker's answer")
+    if not status.paused and not status.dead and not long:
         yield Finding("delivery", "good", "no app is paused and no event is dead")
 
 
-def _pause(paused: Paused) -> Finding:
+def _pause(paused: Paused, now_ms: int) -> Finding:
     if paused.operator:
         text = f"an operator paused app {paused.app}: `insend resume {paused.app}` ends it"
         return Finding("delivery", "look", text)
     answer = mask_answer(paused.reason)
-    if todo := remedy(paused.fault):
+    if todo := advice(paused, now_ms):
         return Finding("delivery", "bad", f"app {paused.app} is paused ({answer}). {todo}")
     return Finding("delivery", "look", f"app {paused.app} is paused ({answer}); probes are sent until that ends")

@@ -1,4 +1,4 @@
-"""``insend doctor``: what could cost events one day, with what is at stake and the mend; a line each."""
+"""``insend doctor``: what could cost events one day, with what is at stake and the fix; a line each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import click
 
 from insend_relay.console.delivery_findings import delivery_findings
 from insend_relay.console.exits import FINDING, needs
-from insend_relay.console.terminal import json_option, plain, print_json, screen
+from insend_relay.console.terminal import counted, json_option, plain, print_json, screen
+from insend_relay.console.verdict import STUCK_SECONDS
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.doctor import Finding, examine, examine_variables, read_facts
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.settings import Settings, unknown_variables
 from insend_relay.outbox.spool import Spool
+from insend_relay.outbox.status import span
 from insend_relay.outbox.store import Outbox
 
 _STYLES = {"good": "green", "look": "yellow", "bad": "bold red", "unseen": "cyan"}
@@ -30,12 +32,15 @@ def doctor(*, as_json: bool) -> None:
     Exit code 1 when something is BAD: then events may be lost, or are not delivered. Sends no event.
     """
     settings = Settings.from_env()
-    findings = [_tracker(settings), _spool(settings), *examine_variables(unknown_variables())]
+    findings = [_tracker(settings), *examine_variables(unknown_variables())]
+    takes_events = False
     try:
         with connect(settings.redis_url) as client:  # not open_outbox: it has to write, and this may be a replica
             facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)
             findings = [*examine(facts, settings), *delivery_findings(facts), *findings]
+            takes_events = facts.status is not None and facts.status.refusal is None
     finally:  # with Redis away the rest is worth knowing all the more
+        findings.append(_spool(settings, redis_takes_events=takes_events))
         _print(findings, as_json=as_json)
     if any(each.state == "bad" for each in findings):
         raise click.exceptions.Exit(FINDING)
@@ -62,7 +67,7 @@ def _tracker(settings: Settings) -> Finding:
     return check_tracker(settings)
 
 
-def _spool(settings: Settings) -> Finding:
+def _spool(settings: Settings, *, redis_takes_events: bool) -> Finding:
     spool = Spool.of(settings)
     if spool is None:
         return Finding(
@@ -73,18 +78,24 @@ def _spool(settings: Settings) -> Finding:
         if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
             return Finding("spool", "good", f"{spool.path} can be made")
         return Finding("spool", "bad", f"nothing can be written below {folder}: name another INSEND_SPOOL")
-    return _spool_file(spool)
+    return _spool_file(spool, redis_takes_events=redis_takes_events)
 
 
-def _spool_file(spool: Spool) -> Finding:
+def _spool_file(spool: Spool, *, redis_takes_events: bool) -> Finding:
     try:
         spool.lower(deadline=time.monotonic() + 1.0)
-        events = spool.look().events
+        found = spool.look()
     except SpoolError as error:
         return Finding("spool", "bad", f"{error}: events that Redis cannot take are refused")
     mode = Path(spool.path).stat().st_mode & 0o077
     if mode:
         return Finding("spool", "look", f"{spool.path} can be read by others, and holds personal data: chmod 600")
-    if events:
-        return Finding("spool", "look", f"{events:,} events wait in {spool.path}: see `insend spool`")
+    if found.oldest_at_ms is not None:
+        events, seconds = counted(found.events, "event"), time.time() - found.oldest_at_ms / 1000
+        if redis_takes_events and seconds >= STUCK_SECONDS:
+            text = (
+                f"{events} in {spool.path} for {span(seconds)}, although Redis takes events: run `insend spool flush`"
+            )
+            return Finding("spool", "bad", text)
+        return Finding("spool", "look", f"{events} in {spool.path}: see `insend spool`")
     return Finding("spool", "good", f"{spool.path} is writable and empty")

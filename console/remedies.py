@@ -1,9 +1,15 @@
-"""What an operator does about each fault on the way to the tracker, in a sentence. None for what ends by itself."""
+"""What an operator does about each fault on the way to the tracker, in a sentence. None for what ends by itself.
+
+A pause that should end by itself needs a person too when it lasts, or when no event of the app was ever delivered: then
+the cause may be a wrong port, or a firewall.
+"""
 
 from __future__ import annotations
 
 from insend_relay.outbox.fault import Fault
+from insend_relay.outbox.status import Paused, span
 
+LONG_SECONDS = 3_600  # a failure that ends by itself has ended by then, or a person looks why not
 _REMEDIES: dict[Fault, str] = {
     "key": "The tracker does not accept the application's key: check INSEND_APP_KEY in the account.",
     "address": "Nothing at INSEND_TRACKER_URL takes events: check it and restart the workers.",
@@ -24,3 +30,22 @@ _REMEDIES: dict[Fault, str] = {
 def remedy(fault: Fault | None) -> str | None:
     """What to do about a fault; None when it ends by itself, and for an app that an operator has paused."""
     return None if fault is None else _REMEDIES.get(fault)
+
+
+def advice(paused: Paused, now_ms: int) -> str | None:
+    """What a person has to do about an app's pause; None while it ends by itself, or by `insend resume`."""
+    if paused.operator:
+        return None
+    if todo := remedy(paused.fault):
+        return todo
+    if paused.delivered_at_ms is None:
+        return (
+            "No event of this app was ever delivered: check INSEND_TRACKER_URL; `insend doctor` tests the connection."
+        )
+    seconds = (now_ms - paused.since_ms) / 1000
+    if seconds < LONG_SECONDS:
+        return None
+    return (
+        f"It has lasted for {span(seconds)}: check INSEND_TRACKER_URL and the firewall (`insend doctor` tests the "
+        "connection), or ask InSend."
+    )

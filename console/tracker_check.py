@@ -35,7 +35,8 @@ def check_tracker(settings: Settings) -> Finding:
     if failure is not None:
         if todo := remedy(failure.fault):
             return Finding("tracker", "bad", f"{by} cannot be reached from here ({failure.answer}). {todo}")
-        text = f"{by} cannot be reached from here ({failure.answer}); workers have to: check the firewall"
+        todo = "workers have to: check INSEND_TRACKER_URL and the firewall"
+        text = f"{by} cannot be reached from here ({failure.answer}); {todo}"
         return Finding("tracker", "look", text)
     if url.scheme == "http" and url.hostname not in {"127.0.0.1", "localhost", "::1"}:
         text = f"{by}: without TLS personal data goes in the clear; use https://"

@@ -1,16 +1,17 @@
 """The first line of ``insend status``: whether there is something to do, what it is, and whether that is a finding.
 
 Each check looks for one kind of situation, the worst first; the first that finds something decides. "Nothing to do" is
-said only of a failure that ends by itself while a worker sends probes. docs/cli.md has the table of situations.
+said only of a failure that ends by itself, and has not lasted long, while a worker sends probes. docs/cli.md has the
+table of situations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from insend_relay.console.remedies import remedy
+from insend_relay.console.remedies import LONG_SECONDS, advice
 from insend_relay.console.terminal import counted
 from insend_relay.outbox.status import Paused, Status, span
 
@@ -43,8 +44,9 @@ def verdict(status: Status) -> Verdict:
         _clock_set_back,
         _stalled,
         _soon_full,
-        _paused,
         _spool_stuck,
+        _undelivered,
+        _paused,
         _dead_letters,
     ):
         found = check(status)
@@ -67,36 +69,41 @@ def _jumped_back(status: Status) -> Verdict | None:
     last = status.jumps[0]
     numbers = f"accepted went from {last.accepted_before:,} to {last.accepted_after:,}"
     more = f" and {counted(len(status.jumps) - 1, 'time')} before" if len(status.jumps) > 1 else ""
+    lost = f"Redis has lost events that it had accepted ({last.waiting_before:,} were waiting at the last heartbeat)"
     return _finding(
-        f"BOOKS JUMPED BACK at {_moment(last.at_ms)} UTC ({numbers}){more}: Redis has lost events that it had accepted "
-        f"({last.waiting_before:,} were waiting). Find out why; `insend status --acknowledge` ends this message."
+        f"BOOKS JUMPED BACK at {_moment(last.at_ms, status.now_ms)} UTC ({numbers}){more}: {lost}. Find out why; "
+        "`insend status --acknowledge` ends this message."
     )
 
 
 def _refused(status: Status) -> Verdict | None:
     if status.refusal is None:
         return None
-    if status.refusal.full:
-        return _finding(f"REDIS IS FULL: it refuses new events, {_waiting(status)}. Raise Redis's maxmemory.")
-    return _finding(f"REDIS REFUSES NEW EVENTS, {_waiting(status)}: {status.refusal.text}")
+    if not status.refusal.full:
+        return _finding(f"REDIS REFUSES NEW EVENTS, {_waiting(status)}: {status.refusal.text}")
+    line = f"REDIS IS FULL: it refuses new events, {_waiting(status)}. Raise Redis's maxmemory."
+    status = replace(status, full_in_seconds=None)  # it is full
+    cause = _without_worker(status) or _paused_for_a_person(status) or _stalled(status)
+    return _finding(f"{line} {cause.text}" if cause else line)
 
 
 def _without_worker(status: Status) -> Verdict | None:
     if status.workers.alive or not status.waiting:
         return None
     last = status.workers
-    old = "" if last.last_seconds is None else f" The last heartbeat is {span(last.last_seconds)} old ({last.last})."
-    todo = "Start a worker with this INSEND_REDIS_URL and INSEND_NAMESPACE."
-    return _finding(f"NO WORKER IS ALIVE: {_waiting(status)}, nothing lost. {todo}{old}")
+    todo = "Start a worker with this INSEND_REDIS_URL and INSEND_NAMESPACE"
+    if last.last_seconds is not None:
+        todo += f", or restart {last.last} if it hangs: its last heartbeat is {span(last.last_seconds)} old"
+    return _finding(f"NO WORKER IS ALIVE: {_waiting(status)}{_full(status)}, nothing lost. {todo}.{_more_room(status)}")
 
 
 def _paused_for_a_person(status: Status) -> Verdict | None:
-    """An app whose failure does not end by itself."""
-    paused = [pause for pause in status.paused if remedy(pause.fault)]
+    """An app whose failure does not end by itself, or has lasted long."""
+    paused = [pause for pause in status.paused if advice(pause, status.now_ms)]
     if not paused:
         return None
     first = min(paused, key=lambda pause: pause.since_ms)
-    return _finding(f"{_paused_line(status, first)}. {remedy(first.fault)}")
+    return _finding(f"{_paused_line(status, first)}. {advice(first, status.now_ms)}{_more_room(status)}")
 
 
 def _clock_set_back(status: Status) -> Verdict | None:
@@ -117,12 +124,23 @@ def _stalled(status: Status) -> Verdict | None:
 
 
 def _soon_full(status: Status) -> Verdict | None:
-    if status.full_in_seconds is None or status.full_in_seconds >= SOON_SECONDS:
+    todo = _more_room(status)
+    if status.full_in_seconds is None or not todo:
         return None
     if status.paused:
-        return _finding(f"{_paused_line(status, _first(status.paused))}. Raise Redis's maxmemory.")
-    full = f"REDIS FULL in ~{span(status.full_in_seconds)}"
-    return _finding(f"{full}: {_waiting(status)}. Raise Redis's maxmemory.")
+        return _finding(f"{_paused_line(status, _first(status.paused))}.{todo}")
+    return _finding(f"REDIS FULL in ~{span(status.full_in_seconds)}: {_waiting(status)}.{todo}")
+
+
+def _undelivered(status: Status) -> Verdict | None:
+    """The breaker does not open for the failures of a single visitor, who may be the only one of a quiet shop."""
+    failing = status.failing
+    if failing is None or failing.seconds < LONG_SECONDS:
+        return None
+    return _finding(
+        f"NOTHING DELIVERED for {span(failing.seconds)} for app {failing.lane.app}: {_waiting(status)}. "
+        f"`insend visitor {failing.lane}` shows the tracker's answer; `insend doctor` tests the connection."
+    )
 
 
 def _paused(status: Status) -> Verdict | None:
@@ -156,7 +174,8 @@ def _paused_line(status: Status, first: Paused) -> str:
     others = len(status.paused) - 1
     why = "by an operator" if first.operator else _shortened(first.reason)
     more = f" and {others} more app{'s' if others > 1 else ''}" if others else ""
-    line = f"PAUSED since {_moment(first.since_ms)} UTC ({why}){more}: {status.waiting:,} waiting, nothing lost"
+    since = _moment(first.since_ms, status.now_ms)
+    line = f"PAUSED since {since} UTC ({why}){more}: {status.waiting:,} waiting, nothing lost"
     if first.until_ms is not None:
         left = (first.until_ms - status.now_ms) / 1000
         line += f", next probe in {span(left)}" if left > 0 else ", probing now"
@@ -179,8 +198,15 @@ def _full(status: Status) -> str:
     return "" if status.full_in_seconds is None else f", Redis full in ~{span(status.full_in_seconds)}"
 
 
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%H:%M")
+def _more_room(status: Status) -> str:
+    soon = status.full_in_seconds is not None and status.full_in_seconds < SOON_SECONDS
+    return " Raise Redis's maxmemory." if soon else ""
+
+
+def _moment(ms: int, now_ms: int) -> str:
+    """A time of today, or with its date."""
+    then, now = (datetime.fromtimestamp(each / 1000, UTC) for each in (ms, now_ms))
+    return then.strftime("%H:%M" if then.date() == now.date() else "%Y-%m-%d %H:%M")
 
 
 def _shortened(text: str) -> str:

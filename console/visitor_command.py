@@ -12,7 +12,7 @@ from rich.console import Console
 from insend_relay.console.exits import FINDING
 from insend_relay.console.letters import event_data, letter_table, shown
 from insend_relay.console.opening import open_outbox
-from insend_relay.console.remedies import remedy
+from insend_relay.console.remedies import advice
 from insend_relay.console.terminal import (
     agreed,
     counted,
@@ -76,7 +76,7 @@ def visitor(
         dead = [letter for letter in letters if lane in {None, letter.lane}]
         now_ms = read_clock(outbox)
         if as_json:
-            print_json(_as_dict(uid, views, dead, personal=show_personal))
+            print_json(_as_dict(uid, views, dead, now_ms, personal=show_personal))
         else:
             _print(uid, views, dead, now_ms, screen(), personal=show_personal)
             if views and not read_workers(outbox, now_ms).alive:
@@ -154,7 +154,7 @@ def _print(
     if not views:
         console.print(plain(f"Nothing waits for {uid}."))
     for view in views:
-        head = _head(view, personal=personal)
+        head = _head(view, now_ms, personal=personal)
         console.print(plain(f"{view.lane}: {counted(view.waiting, 'event')} waiting", "bold"))
         if view.head:
             age = span((now_ms - view.head.accepted_at_ms) / 1000)
@@ -171,7 +171,7 @@ def _print(
         console.print("No dead letters.")
 
 
-def _as_dict(uid: str, views: list[LaneView], dead: list[Letter], *, personal: bool) -> dict[str, Any]:
+def _as_dict(uid: str, views: list[LaneView], dead: list[Letter], now_ms: int, *, personal: bool) -> dict[str, Any]:
     lanes = [
         {
             "lane": str(view.lane),
@@ -180,14 +180,14 @@ def _as_dict(uid: str, views: list[LaneView], dead: list[Letter], *, personal: b
             "due_in_ms": view.due_in_ms,
             "leased_by": view.leased_by,
             "app_paused": view.paused is not None,
-            "head": _head(view, personal=personal),
+            "head": _head(view, now_ms, personal=personal),
         }
         for view in views
     ]
     return {"uid": uid, "lanes": lanes, "dead": [shown(letter, personal=personal) for letter in dead]}
 
 
-def _head(view: LaneView, *, personal: bool) -> dict[str, Any]:
+def _head(view: LaneView, now_ms: int, *, personal: bool) -> dict[str, Any]:
     """The first event of a lane, and what is known of it; a tracker's words masked unless ``personal``."""
     data = event_data(view.head.payload) if view.head else None
     kind = str(data.get("type", "?")) if isinstance(data, dict) else "?"
@@ -204,5 +204,5 @@ def _head(view: LaneView, *, personal: bool) -> dict[str, Any]:
         "accepted_at": iso(view.head.accepted_at_ms) if view.head else None,
         "last_outcome": outcome,
         "why": why,
-        "fix": remedy(view.paused.fault) if view.paused else None,
+        "fix": advice(view.paused, now_ms) if view.paused else None,
     }

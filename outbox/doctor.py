@@ -1,7 +1,7 @@
 """What could cost events one day, looked for before it does: the Redis that holds the outbox, as it is set up.
 
 ``read_facts`` asks Redis, ``examine`` judges; a hosted Redis that forbids a question is judged by what can be seen.
-Each finding says what is at stake and how to mend it.
+Each finding says what is at stake and how to fix it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Finding:
     Attributes:
         about: What was looked at.
         state: ``good``; ``look``: worth a thought; ``bad``: events may be lost; ``unseen``: Redis does not say.
-        text: What was found, what is at stake, and the mend.
+        text: What was found, what is at stake, and the fix.
     """
 
     about: str

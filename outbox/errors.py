@@ -97,7 +97,7 @@ class OutboxFull(OutboxError):
 
 
 class OutboxRefused(OutboxError):
-    """Redis answered with an error that trying again will not mend (permission, password, type of key)."""
+    """Redis answered with an error that trying again does not fix (permission, password, type of key)."""
 
 
 class ClusterMode(OutboxRefused):

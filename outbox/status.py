@@ -15,8 +15,10 @@ from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreacha
 from insend_relay.outbox.fault import Fault, fault_of
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers, read_workers
 from insend_relay.outbox.jumps import Jump, read_jumps
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.trying import Tried
 
 MOST_APPS = 1_000
 ENDS = 100  # lanes looked at from each end of the schedules, shared out among the apps
@@ -24,6 +26,7 @@ PULSE_MINUTES = 5
 OVERHEAD_BYTES = 280  # what an event costs in Redis beside its record: list, schedule and the lane's name in both
 ENOUGH_WAITING = 100  # below this the growth of a few minutes says nothing
 STALLED_SECONDS = 60
+FAILING_LOOKED_AT = 10  # lanes in trouble
 
 _COUNTS = (
     "accepted",
@@ -49,6 +52,7 @@ class Paused:
         operator: True when an operator paused it.
         held: How many lanes wait in it.
         fault: What is wrong; None when an operator paused it.
+        delivered_at_ms: When an event of the app was last delivered; None when none ever was.
     """
 
     app: str
@@ -58,12 +62,32 @@ class Paused:
     operator: bool
     held: int = 0
     fault: Fault | None = None
+    delivered_at_ms: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
         until = None if self.until_ms is None else iso(self.until_ms)
-        since = iso(self.since_ms)
-        return {"app": self.app, "since": since, "until": until, "reason": self.reason, "fault": self.fault}
+        return {
+            "app": self.app,
+            "since": iso(self.since_ms),
+            "until": until,
+            "reason": self.reason,
+            "fault": self.fault,
+            "last_delivered": None if self.delivered_at_ms is None else iso(self.delivered_at_ms),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An event that fails while no event of its app is delivered, and the app is not paused (yet).
+
+    Attributes:
+        lane: The lane in which it waits.
+        seconds: How long ago its first attempt was.
+    """
+
+    lane: Lane
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,7 @@ class Status:
         now_ms: When this was read, on Redis's clock.
         stalled: Whether an event or a probe could have been sent for a minute, and no worker has done anything.
         spooled_seconds: The age of the oldest spooled event; None when there is none.
+        failing: The event that has failed longest while no other of its app was delivered; None when there is none.
         refusal: Why Redis takes no events of producers; None when it takes them.
         workers: The workers of this namespace.
         jumps: When the books have jumped back, until an operator acknowledges it.
@@ -126,6 +151,7 @@ class Status:
     now_ms: int
     stalled: bool = False
     spooled_seconds: float | None = None
+    failing: Failing | None = None
     refusal: Refusal | None = None
     workers: Workers = NO_WORKERS
     jumps: list[Jump] = field(default_factory=list)
@@ -151,6 +177,7 @@ class Status:
             "balanced": self.balanced,
             "stalled": self.stalled,
             "spooled_oldest_seconds": self.spooled_seconds,
+            "undelivered_seconds": self.failing.seconds if self.failing else None,
             "redis_refuses": self.refusal.text if self.refusal else None,
             "workers_alive": self.workers.alive,
             "last_heartbeat_seconds": self.workers.last_seconds,
@@ -191,6 +218,7 @@ def read_status(
         stalled=not busy and _unclaimed_seconds(outbox, apps, now_ms) > STALLED_SECONDS,
         now_ms=now_ms,
         spooled_seconds=spooled_seconds,
+        failing=_failing(outbox, {pause.app for pause in paused}, now_ms),
         refusal=read_refusal(outbox),
         workers=read_workers(outbox, now_ms),
         jumps=read_jumps(outbox),
@@ -235,8 +263,8 @@ def balances(ledger: dict[str, int]) -> bool:
 
 def read_paused(outbox: Outbox, app: str) -> Paused | None:
     """Why an app is held back; None when it is not."""
-    names = ("operator", "since", "until", "reason", "fault")
-    operator, since, until, reason, fault = outbox.read("HMGET", outbox.keys.outage(app), *names)
+    names = ("operator", "since", "until", "reason", "fault", "last_ok")
+    operator, since, until, reason, fault, last_ok = outbox.read("HMGET", outbox.keys.outage(app), *names)
     if operator is None and since is None:
         return None
     held = int(outbox.read("ZCARD", outbox.keys.due(app)))
@@ -250,6 +278,7 @@ def read_paused(outbox: Outbox, app: str) -> Paused | None:
         operator=False,
         held=held,
         fault=fault_of((fault or b"").decode(errors="replace")),
+        delivered_at_ms=None if last_ok is None else int(last_ok),
     )
 
 
@@ -281,6 +310,20 @@ def _births_in_trouble(outbox: Outbox) -> list[int]:
     """When the oldest head that has failed was accepted, if there is one."""
     oldest = pairs(outbox.read("ZRANGE", outbox.keys.failing, 0, 0, "WITHSCORES"))
     return [int(float(accepted_at)) for _, accepted_at in oldest]
+
+
+def _failing(outbox: Outbox, paused: set[str], now_ms: int) -> Failing | None:
+    """Among the oldest heads that have failed, the first whose app has delivered nothing since its first attempt."""
+    for name in outbox.read("ZRANGE", outbox.keys.failing, 0, FAILING_LOOKED_AT - 1):
+        lane = Lane.parse(name.decode())
+        tried = outbox.read("HGET", outbox.keys.trying, name)
+        if lane.app in paused or not tried:
+            continue
+        first_at_ms = Tried.unpack(tried, tried[:16]).first_at_ms
+        last_ok = int(outbox.read("HGET", outbox.keys.outage(lane.app), "last_ok") or 0)
+        if first_at_ms > last_ok:
+            return Failing(lane, max(0, now_ms - first_at_ms) / 1000)
+    return None
 
 
 def _unclaimed_seconds(outbox: Outbox, apps: list[str], now_ms: int) -> float:

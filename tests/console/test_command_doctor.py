@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -127,11 +128,26 @@ def test_the_spool_is_looked_at(insend: CommandLine, tmp_path: Path, namespace: 
     assert not path.parent.exists()
     spool = Spool(path, namespace=namespace, most_bytes=10**8)
     spool.keep([(Entry(ALICE, new_id(), event()), "")], deadline=time.monotonic() + 60)
-    assert finding(insend, "spool").startswith("look: 1 events wait")
+    assert finding(insend, "spool").startswith("look: 1 event in")
     spool.drop(1, deadline=time.monotonic() + 60)
     assert finding(insend, "spool") == f"good: {path} is writable and empty"
     path.chmod(0o644)
     assert "chmod 600" in finding(insend, "spool")
+
+
+def test_a_spool_that_is_stuck_is_bad_but_not_while_redis_takes_no_events(
+    insend: CommandLine, tmp_path: Path, namespace: str
+) -> None:
+    path = tmp_path / "spool.db"
+    spool = Spool(path, namespace=namespace, most_bytes=10**8)
+    spool.keep([(Entry(ALICE, new_id(), event()), "")], deadline=time.monotonic() + 60)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE events SET kept_at_ms = kept_at_ms - 600000")
+    database.close()
+    stuck = f"bad: 1 event in {path} for 10 min, although Redis takes events: run `insend spool flush`"
+    assert finding(insend, "spool", INSEND_SPOOL=str(path)) == stuck
+    away = insend("doctor", INSEND_REDIS_URL="redis://127.0.0.1:1/0").stdout
+    assert f"look       spool        1 event in {path}: see `insend spool`" in away
 
 
 def test_a_spool_that_cannot_be_used_is_bad(insend: CommandLine, tmp_path: Path) -> None:

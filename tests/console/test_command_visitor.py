@@ -92,11 +92,23 @@ def test_of_a_pause_that_does_not_end_by_itself_the_visitor_says_what_to_do(
 
 def test_of_a_pause_that_ends_by_itself_it_gives_no_fix(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
+    outbox.read("HSET", outbox.keys.outage("shop"), "last_ok", 1)
     held = claim(outbox)
     outbox.report(held, "closed", "503: try later", Guard())
     outbox.release(held)
     assert "fix:" not in insend("visitor", "alice").stdout
     assert insend.json("visitor", "alice")["lanes"][0]["head"]["fix"] is None
+
+
+def test_where_no_event_was_ever_delivered_the_visitor_says_what_to_do(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    held = claim(outbox)
+    outbox.report(held, "closed", "503: try later", Guard())
+    outbox.release(held)
+    assert (
+        "  fix:   No event of this app was ever delivered: check INSEND_TRACKER_URL"
+        in insend("visitor", "alice").stdout
+    )
 
 
 def test_that_no_worker_is_alive_is_said_where_an_event_waits_for_one(insend: CommandLine, outbox: Outbox) -> None:

@@ -16,7 +16,7 @@ import pytest
 import trustme
 from answering import answer, answering, certified
 from broken_redis import broken_redis, silent
-from command_line import ALICE, CommandLine, alive, event, letter, put
+from command_line import ALICE, CommandLine, alive, claim, event, letter, put, settle
 from delivering import payload
 from waiting import wait_until
 
@@ -29,8 +29,9 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.spool import Spool
-from insend_relay.outbox.status import read_ledger, read_paused
+from insend_relay.outbox.status import read_clock, read_ledger, read_paused
 from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.trying import Tried
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.stop import Stop
 
@@ -38,7 +39,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 MOVED = "Location: https://new.example.net/watch/event"
 TOKENS = {
     r"\bN\b": r"[\\d.,]+( (s|min|h|d|events?|visitors?|workers?|dead letters?))?",
-    r"\bTIME\b": r"\\d\\d:\\d\\d",
+    r"\bTIME\b": r"(\\d{4}-\\d\\d-\\d\\d )?\\d\\d:\\d\\d",  # with its date when it is not of today
     r"\bAPP\b": r"shop",
     r"\bHOST:(PID|PORT)\b": r"[\\w.-]+:\\d+",
     r"…": r".*",
@@ -95,9 +96,13 @@ class Place(NamedTuple):
             thread.join()
             delivery.finish()
 
-    def fails_at(self, tracker_url: str, **changes: float) -> None:
-        """A worker sends to this tracker until that pauses the app."""
-        self.put_for(6)
+    def fails_at(self, tracker_url: str, *, visitors: int = 6, never_delivered: bool = False, **changes: float) -> None:
+        """A worker sends to this tracker until that pauses the app; the tracker took an event an hour before."""
+        if not never_delivered:
+            put(self.outbox)
+            settle(self.outbox, claim(self.outbox))
+            self.outbox.read("HINCRBY", self.outbox.keys.outage("shop"), "last_ok", -3_600_000)
+        self.put_for(visitors)
         with self.delivering(tracker_url, **changes):
             wait_until(lambda: read_paused(self.outbox, "shop"))
         alive(self.outbox)
@@ -160,6 +165,33 @@ def answered(status: str, body: str = "", *headers: str) -> Callable[[Place], ob
 @contextmanager
 def down(place: Place) -> Iterator[None]:
     place.fails_at("http://127.0.0.1:1/watch/event")
+    yield
+
+
+@contextmanager
+def down_for_long(place: Place) -> Iterator[None]:
+    with down(place):
+        outage = place.outbox.keys.outage("shop")
+        place.outbox.read("HINCRBY", outage, "since", -2 * 3_600_000)
+        yield
+
+
+@contextmanager
+def wrong_port(place: Place) -> Iterator[None]:
+    place.fails_at(  # one visitor is enough; the breaker opens at the third attempt
+        "http://127.0.0.1:1/watch/event", visitors=1, never_delivered=True, retry_first_seconds=0.1
+    )
+    yield
+
+
+@contextmanager
+def quiet_shop(place: Place) -> Iterator[None]:
+    put(place.outbox)
+    held = claim(place.outbox)
+    began = read_clock(place.outbox) - 2 * 3_600_000
+    tried = Tried(held.id, 9, 0, began, began + 1_000, "unknown: no whole answer within 15 s")
+    place.outbox.retry(held, tried, delay_ms=300_000, doubt=True)
+    alive(place.outbox)
     yield
 
 
@@ -348,6 +380,9 @@ SITUATIONS: dict[str, Callable[[Place], object]] = {
     "rate-limited (429)": answered("429 Too Many Requests", "slow down"),
     "the tracker answers 503": answered("503 Service Unavailable", "<h1>Try later</h1>"),
     "the tracker is down": down,
+    "the tracker has been down for more than an hour": down_for_long,
+    "a wrong port, since the start": wrong_port,
+    "a quiet shop's only event has failed for more than an hour": quiet_shop,
     "the tracker does not answer in time": does_not_answer,
     "the key is revoked (401)": answered("401 Unauthorized", "key revoked"),
     "a wrong address (404)": answered("404 Not Found"),

@@ -13,7 +13,8 @@ from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.fault import Fault, ends_by_itself
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers
 from insend_relay.outbox.jumps import Jump
-from insend_relay.outbox.status import Paused, Refusal, Status
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.status import Failing, Paused, Refusal, Status
 
 NOW = 1_700_000_000_000
 AT_0211 = 1_699_927_860_000  # 2023-11-14 02:11 UTC
@@ -36,9 +37,11 @@ OK = Status(
     now_ms=NOW,
     workers=Workers(2, "web-1:4711", 1.0),
 )
-DOWN = Paused("shop", AT_0211, NOW + 40_000, "503", operator=False, fault="passing")
+AT_2211 = NOW - 100_000  # 2023-11-14 22:11 UTC
+DOWN = Paused("shop", AT_2211, NOW + 40_000, "503", operator=False, fault="passing", delivered_at_ms=AT_0211)
 REVOKED = Paused("third", AT_0211 + 1, NOW + 40_000, "401: key revoked", operator=False, fault="key")
 BY_HAND = Paused("shop", AT_0211, None, "paused by an operator", operator=True)
+QUIET = Lane("quiet", "v", "1")
 JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
 
 
@@ -97,13 +100,39 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
             "finding",
             (
                 "NO WORKER IS ALIVE: 12 waiting, oldest 0.3 s, nothing lost. Start a worker with this INSEND_REDIS_URL "
-                "and INSEND_NAMESPACE. The last heartbeat is 3 min old (web-1:4711)."
+                "and INSEND_NAMESPACE, or restart web-1:4711 if it hangs: its last heartbeat is 3 min old."
             ),
         ),
         (
-            replace(OK, refusal=Refusal(full=True, text="..."), workers=NO_WORKERS),
+            replace(OK, refusal=Refusal(full=True, text="...")),
             "finding",
             "REDIS IS FULL: it refuses new events, 12 waiting, oldest 0.3 s. Raise Redis's maxmemory.",
+        ),
+        (
+            replace(OK, refusal=Refusal(full=True, text="..."), workers=NO_WORKERS, full_in_seconds=0.0),
+            "finding",
+            (
+                "REDIS IS FULL: it refuses new events, 12 waiting, oldest 0.3 s. Raise Redis's maxmemory. NO WORKER IS "
+                "ALIVE: 12 waiting, oldest 0.3 s, nothing lost. Start a worker with this INSEND_REDIS_URL and "
+                "INSEND_NAMESPACE."
+            ),
+        ),
+        (
+            replace(OK, workers=NO_WORKERS, full_in_seconds=1_200),
+            "finding",
+            (
+                "NO WORKER IS ALIVE: 12 waiting, oldest 0.3 s, Redis full in ~20 min, nothing lost. Start a worker "
+                "with this INSEND_REDIS_URL and INSEND_NAMESPACE. Raise Redis's maxmemory."
+            ),
+        ),
+        (
+            replace(OK, paused=[replace(DOWN, since_ms=NOW - 3 * 3_600_000)], full_in_seconds=1_200),
+            "finding",
+            (
+                "PAUSED since 19:13 UTC (503): 12 waiting, nothing lost, next probe in 40 s, Redis full in ~20 min. It "
+                "has lasted for 3 h: check INSEND_TRACKER_URL and the firewall (`insend doctor` tests the connection), "
+                "or ask InSend. Raise Redis's maxmemory."
+            ),
         ),
         (
             replace(OK, refusal=Refusal(full=False, text="see its log")),
@@ -115,8 +144,8 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
             "finding",
             (
                 "BOOKS JUMPED BACK at 02:11 UTC (accepted went from 1,200 to 3) and 1 time before: Redis has lost "
-                "events that it had accepted (17 were waiting). Find out why; `insend status --acknowledge` ends this "
-                "message."
+                "events that it had accepted (17 were waiting at the last heartbeat). Find out why; `insend status "
+                "--acknowledge` ends this message."
             ),
         ),
         (
@@ -128,7 +157,7 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
             replace(OK, waiting=12_430, paused=[DOWN], full_in_seconds=21_600),
             "notice",
             (
-                "PAUSED since 02:11 UTC (503): 12,430 waiting, nothing lost, next probe in 40 s, Redis full in ~6 h. "
+                "PAUSED since 22:11 UTC (503): 12,430 waiting, nothing lost, next probe in 40 s, Redis full in ~6 h. "
                 "Nothing to do."
             ),
         ),
@@ -136,14 +165,14 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
             replace(OK, paused=[DOWN], full_in_seconds=1_200),
             "finding",
             (
-                "PAUSED since 02:11 UTC (503): 12 waiting, nothing lost, next probe in 40 s, Redis full in ~20 min. "
+                "PAUSED since 22:11 UTC (503): 12 waiting, nothing lost, next probe in 40 s, Redis full in ~20 min. "
                 "Raise Redis's maxmemory."
             ),
         ),
         (
             replace(OK, paused=[replace(DOWN, until_ms=NOW)], dead=1),
             "notice",
-            "PAUSED since 02:11 UTC (503): 12 waiting, nothing lost, probing now, 1 dead letter. Nothing to do.",
+            "PAUSED since 22:11 UTC (503): 12 waiting, nothing lost, probing now, 1 dead letter. Nothing to do.",
         ),
         (
             replace(OK, paused=[DOWN, replace(BY_HAND, app="second")]),
@@ -164,7 +193,50 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
         (
             replace(OK, paused=[replace(DOWN, reason="x" * 99)]),
             "notice",
-            f"PAUSED since 02:11 UTC ({'x' * 89}…): 12 waiting, nothing lost, next probe in 40 s. Nothing to do.",
+            f"PAUSED since 22:11 UTC ({'x' * 89}…): 12 waiting, nothing lost, next probe in 40 s. Nothing to do.",
+        ),
+        (
+            replace(OK, spooled=3, spooled_seconds=180, paused=[DOWN]),
+            "finding",
+            (
+                "SPOOL STUCK: 3 events of this machine not in Redis for 3 min, although it takes events: run "
+                "`insend spool flush`."
+            ),
+        ),
+        (
+            replace(OK, paused=[DOWN, replace(DOWN, app="second", delivered_at_ms=None)]),
+            "finding",
+            (
+                "PAUSED since 22:11 UTC (503) and 1 more app: 12 waiting, nothing lost, next probe in 40 s. No event "
+                "of this app was ever delivered: check INSEND_TRACKER_URL; `insend doctor` tests the connection."
+            ),
+        ),
+        (
+            replace(OK, paused=[replace(DOWN, since_ms=NOW - 3_599_000)]),
+            "notice",
+            "PAUSED since 21:13 UTC (503): 12 waiting, nothing lost, next probe in 40 s. Nothing to do.",
+        ),
+        (
+            replace(OK, paused=[replace(DOWN, since_ms=NOW - 3 * 86_400_000)]),
+            "finding",
+            (
+                "PAUSED since 2023-11-11 22:13 UTC (503): 12 waiting, nothing lost, next probe in 40 s. It has lasted "
+                "for 3 d: check INSEND_TRACKER_URL and the firewall (`insend doctor` tests the connection), or ask "
+                "InSend."
+            ),
+        ),
+        (
+            replace(OK, failing=Failing(QUIET, 3_599)),
+            "ok",
+            "OK: 12 waiting, oldest 0.3 s",
+        ),
+        (
+            replace(OK, failing=Failing(QUIET, 10_800), paused=[DOWN]),
+            "finding",
+            (
+                "NOTHING DELIVERED for 3 h for app quiet: 12 waiting, oldest 0.3 s. `insend visitor quiet/v/1` shows "
+                "the tracker's answer; `insend doctor` tests the connection."
+            ),
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The doctor sees what could cost events, says the mend, and never fails on a Redis that does not answer a question."""
+"""The doctor sees what could cost events, says the fix, and never fails on a Redis that does not answer a question."""
 
 from __future__ import annotations
 

@@ -69,6 +69,29 @@ def test_an_outbox_that_was_never_used_has_a_status(outbox: Outbox) -> None:
     assert found.balanced
 
 
+def test_an_event_that_fails_while_nothing_of_its_app_is_delivered_is_seen(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    held = claim_one(outbox)
+    outbox.retry(held, Tried(held.id, 1, 0, now_ms(outbox) - 7_200_000, 1, "unknown: time-out"), delay_ms=0)
+    found = read_status(outbox).failing
+    assert found
+    assert (found.lane, found.seconds >= 7_200) == (ALICE, True)
+    put(outbox, BOB)
+    (delivered,) = (one for one in claim(outbox) if one.lane == str(BOB))
+    outbox.settle(delivered, lease_ms=0)
+    assert read_status(outbox).failing is None, "the tracker takes events: it is this event's trouble"
+
+
+def test_a_pause_says_when_its_app_had_last_delivered_an_event(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    pause_by_guard(outbox, claim_one(outbox))
+    (paused,) = read_status(outbox).paused
+    assert (paused.delivered_at_ms, paused.as_dict()["last_delivered"]) == (None, None)
+    outbox.read("HSET", outbox.keys.outage("shop"), "last_ok", AT_0211)
+    (paused,) = read_status(outbox).paused
+    assert (paused.delivered_at_ms, paused.as_dict()["last_delivered"]) == (AT_0211, "2023-11-14T02:11:00.000Z")
+
+
 def test_the_counts_are_the_ledgers(outbox: Outbox) -> None:
     outbox.count("no_visitor")
     put(outbox, ALICE)
@@ -220,6 +243,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     documented = {"accepted", "delivered", "waiting", "dead", "discarded", "replayed", "spooled", "duplicates_possible"}
     documented |= {"oldest_waiting_seconds", "held_lanes", "paused", "redis_headroom_bytes", "balanced"}
     documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
+    documented |= {"undelivered_seconds"}
     assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "far_ahead", "now_ms"}
     assert found["redis_full_in_seconds"] == 5.0
     assert found["paused"] == [
@@ -229,6 +253,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
             "until": "2023-11-14T22:14:00.000Z",
             "reason": "503",
             "fault": "passing",
+            "last_delivered": None,
         },
         {
             "app": "shop",
@@ -236,6 +261,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
             "until": None,
             "reason": "paused by an operator",
             "fault": None,
+            "last_delivered": None,
         },
     ]
 
