@@ -198,6 +198,24 @@ def test_thousands_of_lanes_are_pulled_back_in_bounded_steps(outbox: Outbox, ser
     assert found == [(500, True), (500, True), (200, False), (0, False)]
 
 
+def test_many_lanes_that_wait_rightly_do_not_hide_one_that_waits_for_the_clock(
+    outbox: Outbox, server: ClockedRedis
+) -> None:
+    lanes = [Lane("shop", "v", str(number)) for number in range(600)]
+    failed = {str(lane): put(outbox, lane) for lane in lanes}
+    tried_at = now_ms(outbox) - 2 * MINUTE * 1000
+    for held in claim(outbox, room=1000):
+        outbox.retry(
+            held, Tried(failed[held.lane], 1, 0, tried_at, tried_at, "answered 500"), delay_ms=10 * MINUTE * 1000
+        )
+    put(outbox, BOB)
+    server.step(-MINUTE)
+    steps = ClockSteps(outbox)
+    moved = [steps.pull_back().lanes for _ in range(4)]
+    assert moved == [0, 1, 0, 0], "the first 500, the rest, and both again"
+    assert claim_one(outbox).lane == str(BOB)
+
+
 def test_many_apps_are_looked_at_over_several_steps(outbox: Outbox, server: ClockedRedis) -> None:
     for number in range(150):
         put(outbox, Lane(f"app{number}", "v", "1"))
