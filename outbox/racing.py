@@ -21,7 +21,7 @@ class Racing(PinnedTcp):
     Args:
         addresses: The host's.
         pinned: Makes a connection to one of them, with the same options.
-        seconds: The time for all attempts together.
+        seconds: The time to resolve the name, and the time for all attempts together.
         options: redis-py's.
     """
 
@@ -32,7 +32,7 @@ class Racing(PinnedTcp):
         self._seconds = seconds
 
     def _connect(self) -> Any:
-        found = self._addresses.resolve()
+        found = self._addresses.resolve(self._seconds)
         if len(found) == 1:
             (self.address,) = found
             try:
