@@ -58,7 +58,7 @@ def list_(wanted: Wanted, *, as_json: bool) -> None:
     with open_outbox() as outbox:
         now_ms = read_clock(outbox)
         letters = DeadLetters(outbox)
-        found = letters.scan(wanted.filter(now_ms))
+        found = letters.scan(wanted.filter(outbox))
         if as_json:
             for letter in found:
                 print_json(shown(letter, personal=False))
@@ -113,7 +113,7 @@ def discard(wanted: Wanted, *, yes: bool) -> None:
     console = screen()
     with open_outbox() as outbox:
         letters = DeadLetters(outbox)
-        meant = wanted.filter(read_clock(outbox))
+        meant = wanted.filter(outbox)
         total = count_first(letters, meant, console)
         if not total or not agreed(f"Discard {counted(total, 'letter')} for good?", yes=yes):
             return
@@ -142,7 +142,7 @@ def export(wanted: Wanted, file: str, *, show_personal: bool) -> None:
     console = screen(stderr=True)
     with open_outbox() as outbox:
         letters = DeadLetters(outbox)
-        meant = wanted.filter(read_clock(outbox))
+        meant = wanted.filter(outbox)
         if not count_first(letters, meant, console):
             return
         if file == "-":

@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
-from insend_relay.outbox.dead import Filter
+from insend_relay.outbox.dead import DeadLetters, Filter
+from insend_relay.outbox.status import read_clock
+from insend_relay.outbox.store import Outbox
 
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|min|h|d|w)\Z")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -73,9 +75,9 @@ class Wanted:
     until: Moment | None = None
     id: uuid.UUID | None = None
 
-    def filter(self, now_ms: int) -> Filter:
-        """The filter as of ``now_ms``; what dies later is not meant: nothing shall be acted on that was not counted."""
-        until_ms = self.until.ms(now_ms) if self.until else now_ms + 1
+    def filter(self, outbox: Outbox) -> Filter:
+        """The filter as of now; what dies later is not meant: nothing shall be acted on that was not counted."""
+        now_ms = read_clock(outbox)
         return Filter(
             type=self.type,
             reason=self.reason,
@@ -83,7 +85,8 @@ class Wanted:
             app=self.app,
             visitor=self.visitor,
             since_ms=self.since.ms(now_ms) if self.since else None,
-            until_ms=min(until_ms, now_ms + 1),
+            until_ms=self.until.ms(now_ms) if self.until else None,
+            last_burial=DeadLetters(outbox).last_burial(),
             id=self.id,
         )
 

@@ -22,7 +22,6 @@ from insend_relay.console.terminal import agreed, counted, json_option, plain, p
 from insend_relay.outbox import replay as runs
 from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.settings import MOST, Settings
-from insend_relay.outbox.status import read_clock
 from insend_relay.outbox.store import Outbox
 
 _PATIENCE_SECONDS = 30.0  # without any progress: then the last events wait for their retries, or for a worker
@@ -91,7 +90,7 @@ def _resume(outbox: Outbox, run_id: str, console: Console) -> runs.Replay:
 
 def _start(outbox: Outbox, wanted: Wanted, console: Console, *, yes: bool) -> runs.Replay | None:
     """A new run, once the operator has seen what it would send; None when there is nothing, or it is not wanted."""
-    meant = wanted.filter(read_clock(outbox))
+    meant = wanted.filter(outbox)
     total = count_first(DeadLetters(outbox), meant, console)
     if not total:
         return None

@@ -7,11 +7,11 @@ greenlets open, have the order and the delay from here too (``worker/dialing.py`
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Iterable
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
+
+from insend_relay.outbox.lookup import Lookups
 
 MAX_ADDRESSES = 8  # of one name
 NEXT_ADDRESS_SECONDS = 0.25  # until the next one is tried beside it (section 8, Connection Attempt Delay)
@@ -39,17 +39,24 @@ class Addresses:
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
-        self._port = port
+        self._lookups = Lookups(host, port)
         self._worked: SocketAddress | None = None
 
-    def resolve(self) -> list[SocketAddress]:
-        """The addresses by now, at least one; OSError when the name has none."""
-        return self._ordered(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+    def resolve(self, seconds: float) -> list[SocketAddress]:
+        """The addresses by now, at least one.
+
+        Args:
+            seconds: The time for it.
+
+        Raises:
+            redis.TimeoutError: The name was not resolved in time.
+            OSError: The name has no address.
+        """
+        return self._ordered(self._lookups.resolve(seconds))
 
     async def resolve_in_loop(self) -> list[SocketAddress]:
-        """The same for asyncio."""
-        loop = asyncio.get_running_loop()
-        return self._ordered(await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+        """The same for asyncio; the caller sets the time limit."""
+        return self._ordered(await self._lookups.resolve_in_loop())
 
     def worked(self, address: SocketAddress) -> None:
         """A primary has answered there: try it first the next time."""

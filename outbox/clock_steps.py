@@ -43,10 +43,15 @@ class ClockSteps:
     def __init__(self, outbox: Outbox) -> None:
         self._scripts = Scripts(outbox.redis, outbox.keys)
         self._rank = 0
+        self._page = 0
+        self._further = False
         self.more = False
 
     def pull_back(self) -> FarAhead:
         """Make due again what is found in one bounded step; ``more`` says that another step should follow at once.
+
+        A sweep over all apps looks at 500 lanes of each, the next sweep at the next 500: lanes of which many wait
+        rightly, far ahead, do not hide others.
 
         Raises:
             OutboxError: Redis failed.
@@ -68,13 +73,18 @@ class ClockSteps:
         return FarAhead(apps, lanes)
 
     def _step(self, *, only_look: bool) -> FarAhead:
-        apps, lanes, self._rank, more = self._scripts.run(
+        apps, lanes, self._rank, more, further = self._scripts.run(
             "pull_back",
             first_app=self._rank,
+            page=0 if only_look else self._page,
             wait_ms=MAX_WAIT_SECONDS * 1000,
             lease_ms=MAX_LEASE_SECONDS * 1000,
             patience_ms=MAX_TURN_SECONDS * 1000,
             only_look="1" if only_look else "",
         )
         self.more = bool(more)
+        self._further = self._further or bool(further)
+        if not self._rank and not more and not only_look:  # the sweep has ended
+            self._page = self._page + 1 if self._further else 0
+            self._further = False
         return FarAhead(apps, lanes)

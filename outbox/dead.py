@@ -30,7 +30,7 @@ BATCH = 100  # letters read at once: at most 64 KB each, so a few MB in the wors
 INVALID = "invalid"
 
 
-@masked("id", "seq", "app", "type", "reason", "outcome", "status", "attempts", "accepted_at_ms", "died_at_ms")
+@masked("id", "seq", "app", "type", "reason", "outcome", "status", "attempts", "accepted_at_ms", "died_at_ms", "burial")
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One event that was given up.
@@ -49,7 +49,8 @@ class Letter:
         attempts: The attempts that counted.
         guest_uid: The guest's uid, when the event has one.
         accepted_at_ms: When the outbox took it, on Redis's clock.
-        died_at_ms: When it was buried.
+        died_at_ms: When it was buried, on Redis's clock. That clock may have been set back since.
+        burial: Its place in the order of burial.
         payload: The data object as it was to be sent; the whole record when that cannot be decoded.
         record: The whole record as it is stored.
     """
@@ -67,6 +68,7 @@ class Letter:
     guest_uid: str
     accepted_at_ms: int
     died_at_ms: int
+    burial: int
     payload: bytes
     record: bytes
 
@@ -124,6 +126,7 @@ class Filter:
         visitor: A visitor's or a guest's uid.
         since_ms: Died at this time or later.
         until_ms: Died before this time.
+        last_burial: This place in the order of burial or an earlier one: what dies later is not meant.
         id: This one letter.
     """
 
@@ -134,6 +137,7 @@ class Filter:
     visitor: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    last_burial: int | None = None
     id: uuid.UUID | None = None
 
     def matches(self, letter: Letter) -> bool:
@@ -150,11 +154,12 @@ class Filter:
             and (self.visitor is None or self.visitor in _uids(letter))
             and (self.since_ms is None or letter.died_at_ms >= self.since_ms)
             and (self.until_ms is None or letter.died_at_ms < self.until_ms)
+            and (self.last_burial is None or letter.burial <= self.last_burial)
         )
 
     def as_dict(self) -> dict[str, Any]:
         """What narrows, as JSON can carry it."""
-        names = ("type", "reason", "outcome", "app", "visitor", "since_ms", "until_ms")
+        names = ("type", "reason", "outcome", "app", "visitor", "since_ms", "until_ms", "last_burial")
         chosen: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {**chosen, "id": str(self.id)} if self.id else chosen
 
@@ -216,6 +221,10 @@ class DeadLetters:
             return int(self._outbox.read("ZCARD", self._keys.dead_index))
         return sum(1 for _ in self.scan(filter))
 
+    def last_burial(self) -> int:
+        """The place of the latest letter in the order of burial; 0 when there was none."""
+        return int(self._outbox.read("HGET", self._keys.ledger, "burials") or 0)
+
     def discard(self, id: uuid.UUID) -> bool:
         """Give a letter up for good; False when it was gone."""
         return bool(self._scripts.run("discard", id=id.bytes)[0] == b"DISCARDED")
@@ -250,8 +259,8 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
         data: The letter.
         seq: Its score in the index, where known; else the record says.
     """
-    died_at_ms = struct.unpack_from(">Q", data, 1)[0]
-    name, at = _counted(data, 9, ">H")
+    died_at_ms, burial = struct.unpack_from(">QQ", data, 1)
+    name, at = _counted(data, 17, ">H")
     group, at = _counted(data, at, ">H")
     meta, at = _counted(data, at, ">I")
     body = data[at:]
@@ -278,6 +287,7 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
         guest_uid=lane.uid if lane and lane.kind == "g" else event.guest_uid,
         accepted_at_ms=event.accepted_at_ms,
         died_at_ms=died_at_ms,
+        burial=burial,
         payload=event.payload,
         record=body,
     )

@@ -21,7 +21,7 @@ class Racing(PinnedTcp):
     Args:
         addresses: The host's.
         pinned: Makes a connection to one of them, with the same options.
-        seconds: The time for all attempts together.
+        seconds: The time to resolve the name, and the time for all attempts together.
         options: redis-py's.
     """
 
@@ -32,7 +32,7 @@ class Racing(PinnedTcp):
         self._seconds = seconds
 
     def _connect(self) -> Any:
-        found = self._addresses.resolve()
+        found = self._addresses.resolve(self._seconds)
         if len(found) == 1:
             (self.address,) = found
             try:
@@ -52,15 +52,16 @@ class RacingTls(Racing, PinnedTls):
     """rediss://: with a single address it makes the handshake itself, otherwise the winner has made it."""
 
 
-def racing_options(options: dict[str, Any], *, tls: bool) -> dict[str, Any]:
+def racing_options(options: dict[str, Any], addresses: Addresses, *, tls: bool) -> dict[str, Any]:
     """The options that ``Racing`` needs beside redis-py's.
 
     Args:
-        options: redis-py's, with ``host``, ``port`` and ``socket_connect_timeout``.
+        options: redis-py's, with ``socket_connect_timeout``.
+        addresses: Those of the options' host, for all connections to it.
         tls: Whether they are for ``RacingTls``.
     """
     return {
-        "addresses": Addresses(options["host"], options["port"]),
+        "addresses": addresses,
         "pinned": partial(PinnedTls if tls else PinnedTcp, **options),
         "seconds": options["socket_connect_timeout"],
     }
@@ -71,4 +72,4 @@ def racing(url: RedisUrl, options: dict[str, Any]) -> tuple[type[Any], dict[str,
     if url.kind == "unix":
         return PinnedUnix, {}
     tls = url.kind == "tls"
-    return RacingTls if tls else Racing, racing_options(options, tls=tls)
+    return RacingTls if tls else Racing, racing_options(options, Addresses(url.host, url.port), tls=tls)

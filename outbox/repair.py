@@ -72,7 +72,7 @@ def repair(outbox: Outbox, letter: Letter, event: Corrected) -> str:
         guest_uid=event.guest_uid,
         payload=event.payload,
         run=run,
-        filter=json.dumps(Filter(id=letter.id).as_dict()),
+        filter=json.dumps(Filter(id=letter.id, last_burial=letter.burial).as_dict()),
         kept_ms=KEPT_SECONDS * 1000,
     )[0]
     if status == b"GONE":

@@ -88,44 +88,44 @@ class Replay:
         total: How many there were when it started.
     """
 
-    def __init__(self, outbox: Outbox, id: str, filter: Filter, *, started_ms: int, total: int) -> None:
+    def __init__(self, outbox: Outbox, id: str, filter: Filter, *, total: int) -> None:
         self.id = id
         self.filter = filter
         self.total = total
         self._outbox = outbox
         self._scripts = Scripts(outbox.redis, outbox.keys)
         self._key = outbox.keys.replay(id)
-        self._meant = _died_until(filter, started_ms)
 
     @classmethod
     def start(cls, outbox: Outbox, filter: Filter = ALL) -> Replay:
         """Begin a run over the letters that are meant and dead by now; nothing is sent before ``run``."""
-        started_ms = read_clock(outbox)
+        letters = DeadLetters(outbox)
+        meant = filter
+        if meant.last_burial is None:
+            meant = replace(filter, last_burial=letters.last_burial())
         total = skipped = 0
-        for letter in DeadLetters(outbox).scan(_died_until(filter, started_ms)):
+        for letter in letters.scan(meant):
             total += 1
             skipped += letter.reason == INVALID
         run_id = uuid.uuid4().hex
         Scripts(outbox.redis, outbox.keys).run(
             "begin_replay",
             run=run_id,
-            filter=json.dumps(filter.as_dict()),
-            started=started_ms,
+            filter=json.dumps(meant.as_dict()),
             total=total,
             skipped=skipped,
             kept_ms=KEPT_SECONDS * 1000,
         )
-        return cls(outbox, run_id, filter, started_ms=started_ms, total=total)
+        return cls(outbox, run_id, meant, total=total)
 
     @classmethod
     def resume(cls, outbox: Outbox, run_id: str) -> Replay:
         """Go on with a run that was stopped; NotFound when there is none of that id."""
-        stored = outbox.read("HMGET", outbox.keys.replay(run_id), "filter", "started", "total")
+        stored = outbox.read("HMGET", outbox.keys.replay(run_id), "filter", "total")
         if None in stored:
             raise NotFound(f"no replay {run_id}: it never was, or ended more than 30 days ago")
-        filter_json, started_ms, total = stored
-        found = Filter.from_dict(json.loads(filter_json))
-        return cls(outbox, run_id, found, started_ms=int(started_ms), total=int(total))
+        filter_json, total = stored
+        return cls(outbox, run_id, Filter.from_dict(json.loads(filter_json)), total=int(total))
 
     def run(
         self,
@@ -161,7 +161,7 @@ class Replay:
         passes = _Passes(
             self._outbox,
             self.id,
-            self._meant,
+            self.filter,
             most=max(LEAST_UNDER_WAY, int(2 * per_second)),
             pace=Pace(per_second),
             stop=lambda: stop() or time.monotonic() >= give_up,
@@ -393,9 +393,3 @@ class _Passes:
                 return True
             self._idle(self._step, self.held)
         return False
-
-
-def _died_until(filter: Filter, started_ms: int) -> Filter:
-    """The same letters, but none that died after the start: those came back, or are news."""
-    until_ms = started_ms + 1
-    return replace(filter, until_ms=until_ms if filter.until_ms is None else min(until_ms, filter.until_ms))

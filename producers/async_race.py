@@ -52,13 +52,23 @@ async def race(attempts: Sequence[A]) -> A:
     finally:
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        for task, attempt in (ended | running).items():
-            if attempt is not winner and not task.cancelled() and task.exception() is None:
-                await attempt.abort()
+        kept = winner
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+        except BaseException:  # cancelled meanwhile: the caller gets no winner
+            kept = None
+            raise
+        finally:
+            for task, attempt in (ended | running).items():
+                if attempt is not kept and _has_worked(task):
+                    await attempt.abort()
 
 
 def _first(ended: dict[asyncio.Task[bool], A], *, primary: bool) -> A | None:
     """The first that has worked."""
-    worked = (task for task in ended if task.exception() is None)
+    worked = (task for task in ended if _has_worked(task))
     return next((ended[task] for task in worked if task.result() is primary), None)
+
+
+def _has_worked(task: asyncio.Task[bool]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -125,7 +125,7 @@ class TimedAddress(Address):
             RedisError: As redis-py has it.
             OutboxError: This Redis does not take the question, or runs in cluster mode.
         """
-        found = [None] if self.addresses is None else self.addresses.resolve()
+        found = [None] if self.addresses is None else self.addresses.resolve(CONNECT_SECONDS)
         winner = race([Opening(self.connection(address), self._prove) for address in found], CONNECT_SECONDS)
         if self.addresses is not None and winner.primary:
             self.addresses.worked(winner.connection.address)

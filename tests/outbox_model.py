@@ -142,6 +142,7 @@ class Model:
         """The event is a dead letter."""
         self.dead[event.id] = event
         self.count("dead")
+        self.count("burials")
         self.beats["dead"] += 1
 
     def take_letter(self, event: Event) -> None:

@@ -7,10 +7,12 @@ process. That is kombu's own way to plug in a transport, and the names in its me
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
+from insend_relay.outbox.addresses import Addresses
 from insend_relay.outbox.racing import Racing, RacingTls, racing_options
 
 _OF_REDIS = (
@@ -29,19 +31,26 @@ class _Tcp(Racing):
     """redis://"""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, **racing_options(_of_redis(options), tls=False))
+        super().__init__(**options, **_racing(options, tls=False))
 
 
 class _Tls(RacingTls):
     """rediss://"""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, **racing_options(_of_redis(options), tls=True))
+        super().__init__(**options, **_racing(options, tls=True))
 
 
-def _of_redis(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that an attempt of a race needs, without those that connect kombu's pool to its connections."""
-    return {name: value for name, value in options.items() if name in _OF_REDIS or name.startswith("ssl_")}
+def _racing(options: dict[str, Any], *, tls: bool) -> dict[str, Any]:
+    """What a race needs; its attempts get no options that connect kombu's pool to its connections."""
+    of_redis = {name: value for name, value in options.items() if name in _OF_REDIS or name.startswith("ssl_")}
+    return racing_options(of_redis, _addresses(of_redis["host"], of_redis["port"]), tls=tls)
+
+
+@cache
+def _addresses(host: str, port: int) -> Addresses:
+    """One for all of kombu's connections: what worked for one is tried first by the next."""
+    return Addresses(host, port)
 
 
 class Channel(redis.Channel):

@@ -1,17 +1,19 @@
 -- pull_back: bring back what a step back of Redis's clock has left scheduled further ahead than anything can be.
 -- KEYS: apps lease trying replays wake
--- ARGV: prefix first_app wait_ms lease_ms patience_ms only_look
--- Returns: {apps, lanes, rank of the app to go on with or 0, 1 if there is more to do now else 0}: how many were too far
---   ahead
+-- ARGV: prefix first_app page wait_ms lease_ms patience_ms only_look
+-- Returns: {apps, lanes, rank of the app to go on with or 0, 1 if there is more to do now else 0, 1 if an app has a further
+--   page else 0}: how many apps and lanes were too far ahead
 -- Invariant: nothing is sent and nothing is counted. A lane that is leased becomes due after the longest lease, so that
 --   its POST can end first; every other lane is due now. An app that the circuit breaker paused waits for the length of
 --   that pause once more, an open app is open again, and an operator's pause stays.
 -- Longest legitimate waits: wait_ms of a lane whose head has failed, lease_ms of a lease, patience_ms of a replay run.
+-- page: of each app BATCH lanes are looked at, the furthest ahead first; the next page has the next BATCH. So lanes that
+-- wait rightly do not hide the others.
 -- only_look '1' counts and writes nothing. Apps are looked at by their rank, APPS_AT_ONCE in a call; one that moves between
 -- two calls may be passed over until the next sweep.
 -- Shared: clock pump lane barrier
 local apps, lease, trying, replays, wake = unpack(KEYS)
-local prefix, first_app, wait_ms, lease_ms, patience_ms, only_look = unpack(ARGV)
+local prefix, first_app, page, wait_ms, lease_ms, patience_ms, only_look = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64
 local BATCH = 500         -- members of one sorted set
@@ -23,10 +25,11 @@ local OPERATOR = '(9007199254740991' -- pause.lua
 local apply = only_look ~= '1'
 wait_ms, lease_ms = tonumber(wait_ms), tonumber(lease_ms)
 
--- The members of a sorted set of times that lie further ahead than by_ms, the furthest first, each with its time.
-local function ahead(key, by_ms)
+-- The members of a sorted set of times that lie further ahead than by_ms, the furthest first, each with its time; BATCH of
+-- them behind the first offset.
+local function ahead(key, by_ms, offset)
   local bound = string.format('(%.0f', now + by_ms)
-  return redis.call('ZREVRANGEBYSCORE', key, OPERATOR, bound, 'WITHSCORES', 'LIMIT', 0, BATCH)
+  return redis.call('ZREVRANGEBYSCORE', key, OPERATOR, bound, 'WITHSCORES', 'LIMIT', offset, BATCH)
 end
 
 -- Whether an app was too far ahead.
@@ -63,12 +66,12 @@ local function longest_wait(lane, leased, tried)
   return barrier_of(lane, redis.call('LINDEX', lane_key(lane), 0) or '') > 0 and GUEST_MS or NEWER_MS
 end
 
--- How many lanes of an app were too far ahead, and whether there may be more of them.
+-- How many lanes of an app's page were too far ahead, whether there may be more of them here, and whether the page is full.
 local function pull_lanes(app)
   local due = prefix .. 'due:' .. app
-  local found = ahead(due, NEWER_MS)
+  local found = ahead(due, NEWER_MS, page * BATCH)
   if #found == 0 then
-    return 0, false
+    return 0, false, false
   end
   local lanes, moved = {}, {}
   for i = 1, #found, 2 do
@@ -85,28 +88,30 @@ local function pull_lanes(app)
     redis.call('ZADD', due, unpack(moved))
     call_pump()
   end
-  return #moved / 2, apply and #moved > 0 and #lanes == BATCH
+  local full = #lanes == BATCH
+  return #moved / 2, apply and #moved > 0 and full, full
 end
 
 if apply then
   redis.call('ZREM', apps, '') -- a first write that a full Redis allows
 end
-local apps_moved, lanes_moved, more = 0, 0, 0
-local far = ahead(apps, 0)
+local apps_moved, lanes_moved, more, further = 0, 0, 0, 0
+local far = ahead(apps, 0, 0)
 for i = 1, #far, 2 do
   if pull_app(far[i], tonumber(far[i + 1])) then
     apps_moved = apps_moved + 1
   end
 end
-local runs = ahead(replays, tonumber(patience_ms))
+local runs = ahead(replays, tonumber(patience_ms), 0)
 for i = 1, apply and #runs or 0, 2 do
   redis.call('ZADD', replays, now, runs[i])
 end
 local rank = tonumber(first_app)
 local some = redis.call('ZRANGE', apps, rank, rank + APPS_AT_ONCE - 1)
 for _, app in ipairs(some) do
-  local moved, unfinished = pull_lanes(app)
+  local moved, unfinished, full = pull_lanes(app)
   lanes_moved = lanes_moved + moved
+  further = full and not unfinished and 1 or further
   if unfinished then
     more = 1
     break
@@ -116,4 +121,4 @@ end
 if more == 0 and #some < APPS_AT_ONCE then
   rank = 0
 end
-return {apps_moved, lanes_moved, rank, more}
+return {apps_moved, lanes_moved, rank, more, further}

@@ -3,8 +3,12 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from lanes import BOB, letter
 
 from insend_relay.console.filters import Moment, Wanted
+from insend_relay.outbox.dead import DeadLetters
+from insend_relay.outbox.status import read_clock
+from insend_relay.outbox.store import Outbox
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -41,8 +45,16 @@ def test_anything_else_is_refused_with_examples(text: str) -> None:
         Moment.parse(text)
 
 
-def test_what_dies_after_now_is_not_meant() -> None:
-    assert Wanted().filter(NOW_MS).until_ms == NOW_MS + 1
-    assert Wanted(until=Moment.parse("2h")).filter(NOW_MS).until_ms == NOW_MS - 2 * HOUR_MS
-    assert Wanted(until=Moment(NOW_MS + HOUR_MS)).filter(NOW_MS).until_ms == NOW_MS + 1
-    assert Wanted(since=Moment.parse("2h")).filter(NOW_MS).since_ms == NOW_MS - 2 * HOUR_MS
+def test_what_dies_after_now_is_not_meant(outbox: Outbox) -> None:
+    old = letter(outbox)
+    meant = Wanted().filter(outbox)
+    letter(outbox, BOB)
+    assert [found.id.bytes for found in DeadLetters(outbox).scan(meant)] == [old]
+
+
+def test_an_age_counts_back_from_now_on_redis_s_clock(outbox: Outbox) -> None:
+    before = read_clock(outbox)
+    meant = Wanted(since=Moment.parse("3h"), until=Moment.parse("2h")).filter(outbox)
+    after = read_clock(outbox)
+    assert before <= (meant.since_ms or 0) + 3 * HOUR_MS <= after
+    assert before <= (meant.until_ms or 0) + 2 * HOUR_MS <= after

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from command_line import CommandLine
 from faketime import HOUR, ClockedRedis, clocked_redis
 from lanes import (
     ALICE,
     BOB,
     GUEST,
     books,
+    bury,
     claim,
     claim_one,
     come_due,
     due_in,
     guard_state,
+    letter,
     now_ms,
     open_in,
     put,
@@ -24,10 +27,13 @@ from lanes import (
 )
 from outages import fails
 
+from insend_relay.console.filters import Wanted
 from insend_relay.console.verdict import verdict
 from insend_relay.outbox.clock_steps import ClockSteps, FarAhead
 from insend_relay.outbox.connection import connect
+from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import MAX_LEASE_SECONDS, MAX_TURN_SECONDS, MAX_WAIT_SECONDS
 from insend_relay.outbox.status import read_paused, read_status, span
 from insend_relay.outbox.store import Outbox
@@ -192,6 +198,24 @@ def test_thousands_of_lanes_are_pulled_back_in_bounded_steps(outbox: Outbox, ser
     assert found == [(500, True), (500, True), (200, False), (0, False)]
 
 
+def test_many_lanes_that_wait_rightly_do_not_hide_one_that_waits_for_the_clock(
+    outbox: Outbox, server: ClockedRedis
+) -> None:
+    lanes = [Lane("shop", "v", str(number)) for number in range(600)]
+    failed = {str(lane): put(outbox, lane) for lane in lanes}
+    tried_at = now_ms(outbox) - 2 * MINUTE * 1000
+    for held in claim(outbox, room=1000):
+        outbox.retry(
+            held, Tried(failed[held.lane], 1, 0, tried_at, tried_at, "answered 500"), delay_ms=10 * MINUTE * 1000
+        )
+    put(outbox, BOB)
+    server.step(-MINUTE)
+    steps = ClockSteps(outbox)
+    moved = [steps.pull_back().lanes for _ in range(4)]
+    assert moved == [0, 1, 0, 0], "the first 500, the rest, and both again"
+    assert claim_one(outbox).lane == str(BOB)
+
+
 def test_many_apps_are_looked_at_over_several_steps(outbox: Outbox, server: ClockedRedis) -> None:
     for number in range(150):
         put(outbox, Lane(f"app{number}", "v", "1"))
@@ -205,6 +229,35 @@ def test_a_replay_whose_message_was_lost_goes_on_after_a_step_back(outbox: Outbo
     server.step(-HOUR)
     pull_back(outbox)
     assert float(outbox.read("ZSCORE", outbox.keys.replays, "run-1")) <= now_ms(outbox)
+
+
+@STEPS
+def test_letters_that_died_before_a_step_back_are_listed_and_replayed_and_newer_ones_are_left(
+    outbox: Outbox, server: ClockedRedis, step: int
+) -> None:
+    before = letter(outbox)
+    server.step(-step)
+    meant = Wanted().filter(outbox)
+    assert [found.id.bytes for found in DeadLetters(outbox).scan(meant)] == [before]
+    run = Replay.start(outbox)
+    pull_back(outbox)
+    after = letter(outbox, BOB)
+    last = run.run(per_second=1e6)
+    assert (last.total, last.replayed, last.finished) == (1, 1, True)
+    bury(outbox, claim_one(outbox), lease_ms=0)
+    assert Replay.resume(outbox, run.id).run(per_second=1e6).replayed == 1, "a returned letter does not go twice"
+    assert {found.id.bytes for found in DeadLetters(outbox).scan()} == {before, after}
+
+
+@STEPS
+def test_the_age_of_a_letter_that_died_before_a_step_back_is_not_negative(
+    namespace: str, outbox: Outbox, server: ClockedRedis, step: int
+) -> None:
+    letter(outbox)
+    server.step(-step)
+    result = CommandLine(server.url, namespace)("dead", "list")
+    assert result.exit_code == 0
+    assert "0 s ago" in " ".join(result.output.split())
 
 
 def test_to_look_counts_and_changes_nothing(outbox: Outbox, server: ClockedRedis) -> None:

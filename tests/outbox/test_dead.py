@@ -32,6 +32,7 @@ LETTER = Letter(
     guest_uid="guest-1",
     accepted_at_ms=1_700_000_000_000,
     died_at_ms=1_700_000_060_000,
+    burial=1,
     payload=b'{"type":"purchase"}',
     record=b"a record",
 )
@@ -63,6 +64,7 @@ def test_a_letter_says_all_that_is_known_of_its_event(outbox: Outbox) -> None:
         guest_uid="guest-1",
         accepted_at_ms=record.decode(held.data).accepted_at_ms,
         died_at_ms=found.died_at_ms,
+        burial=1,
         payload=b'{"type":"purchase","n":1.10}',
         record=held.data,
     )
@@ -203,9 +205,10 @@ def test_a_letter_whose_meta_cannot_be_read_is_listed_with_what_is_left(outbox: 
 
 
 def test_a_record_that_is_cut_short_is_still_a_letter() -> None:
-    data = b"\x01" + (5).to_bytes(8) + b"\0\0" + b"\0\3x\ty" + b"\0\0\0\0" + b"\x01\x02"
+    data = b"\x01" + (5).to_bytes(8) + (6).to_bytes(8) + b"\0\0" + b"\0\3x\ty" + b"\0\0\0\0" + b"\x01\x02"
     found = decode(bytes(16), data)
-    assert (found.payload, found.accepted_at_ms, found.died_at_ms, found.lane) == (b"\x01\x02", 0, 5, None)
+    assert (found.payload, found.accepted_at_ms, found.died_at_ms, found.burial) == (b"\x01\x02", 0, 5, 6)
+    assert found.lane is None
 
 
 def test_as_a_dict_a_letter_is_whole_and_json() -> None:

@@ -111,12 +111,10 @@ def test_a_letter_that_dies_again_is_counted_as_returned_and_left(outbox: Outbox
 def test_letters_that_died_after_the_start_are_left(outbox: Outbox) -> None:
     old = letter(outbox, ALICE)
     run = Replay.start(outbox)
-    started = int(outbox.read("HGET", outbox.keys.replay(run.id), "started"))
-    outbox.read("HSET", outbox.keys.replay(run.id), "started", started - 10_000)
-    assert Replay.resume(outbox, run.id).run(per_second=FAST).replayed == 0
-    outbox.read("HSET", outbox.keys.replay(run.id), "started", started, "reached", 0)
-    assert Replay.resume(outbox, run.id).run(per_second=FAST).replayed == 1
+    newer = letter(outbox, BOB)
+    assert run.run(per_second=FAST).replayed == 1
     assert waiting(outbox, ALICE) == [old]
+    assert [found.id.bytes for found in DeadLetters(outbox).scan()] == [newer]
 
 
 def test_invalid_letters_stay_and_are_counted_as_skipped(outbox: Outbox) -> None:
@@ -162,7 +160,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_stored_filter(outbox: Outbox) -
     halfway = run.run(per_second=FAST, stop=lambda: run.progress().replayed >= 3)
     assert (halfway.replayed, halfway.finished) == (3, False)
     again = Replay.resume(outbox, run.id)
-    assert (again.total, again.filter) == (6, Filter(app="shop", since_ms=1))
+    assert (again.total, again.filter) == (6, Filter(app="shop", since_ms=1, last_burial=7))
     last = again.run(per_second=FAST)
     assert (last.replayed, last.finished) == (6, True)
     assert waiting(outbox, OTHER) == []
@@ -265,7 +263,7 @@ def test_a_run_is_kept_for_a_month_and_holds_its_filter(outbox: Outbox) -> None:
     outbox.read("EXPIRE", key, 60)
     run.run(per_second=FAST)
     assert KEPT_SECONDS - 60 < int(outbox.read("TTL", key)) <= KEPT_SECONDS
-    assert json.loads(outbox.read("HGET", key, "filter")) == {"app": "shop"}
+    assert json.loads(outbox.read("HGET", key, "filter")) == {"app": "shop", "last_burial": 0}
 
 
 def test_of_a_runs_messages_only_the_newest_leads_it_on(outbox: Outbox) -> None:

@@ -47,6 +47,7 @@ def letter(payload: bytes, reason: str = "invalid") -> Letter:
         guest_uid="",
         accepted_at_ms=0,
         died_at_ms=0,
+        burial=1,
         payload=payload,
         record=b"a record",
     )

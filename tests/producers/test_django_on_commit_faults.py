@@ -63,7 +63,7 @@ def stored() -> list[int]:
 
 def ledger(outbox: Outbox) -> dict[str, int]:
     flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value)}
+    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
 
 
 def bad(order_id: int) -> None:

@@ -58,7 +58,7 @@ def ship(insend: InSend, **about: Any) -> str:
 
 def ledger(outbox: Outbox) -> dict[str, int]:
     flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value)}
+    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
 
 
 def only(kept: Kept, lane: str) -> dict[str, Any]:

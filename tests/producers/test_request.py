@@ -34,7 +34,7 @@ def opted_out(*, user: Any = None, guest: str = "") -> Request:
 
 def ledger(outbox: Outbox) -> dict[str, int]:
     flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value)}
+    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
 
 
 def uids(events: RecordedEvents) -> list[tuple[str | None, str | None]]:

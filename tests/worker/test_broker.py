@@ -12,6 +12,7 @@ import redis
 from command_line import CommandLine
 from delivering import WorkerProcess
 from tls_redis import behind_tls, impostor
+from two_addresses import frozen, resolve_to
 from waiting import wait_until
 
 from insend_relay.console.embedded import EmbeddedRedis
@@ -54,6 +55,19 @@ def test_celery_and_our_client_reach_the_same_database_as_the_same_user(form: st
                 app.send_task("worker.deliver", retry=False)
                 assert client.llen("test:celery:insend") == 1
                 assert set(client.info("keyspace")) == {"db2"}
+
+
+def test_each_connection_of_celery_tries_first_the_address_that_worked_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedRedis(tmp_path / "redis", server="redis", config={"appendonly": "no"}) as server, frozen() as node:
+        url = resolve_to(monkeypatch, node.port, server.port)
+        for sent in (1, 2):
+            with make_app(Settings(redis_url=url, namespace="test")) as app, connect(server.url) as client:
+                app.send_task("worker.deliver", retry=False)
+                assert client.llen("test:celery:insend") == sent
+        wait_until(lambda: node.closed == node.taken)
+        assert node.taken == 1
 
 
 @pytest.mark.parametrize(
