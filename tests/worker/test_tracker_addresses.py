@@ -46,7 +46,7 @@ def replica(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def resolve_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a host have these ports of 127.0.0.1 as its addresses in child processes, as a module looks names up there."""
+    """Let a host have these ports of 127.0.0.1 as its addresses in child processes, for this module's look-up."""
 
     def resolve_to(host: str, *ports: int, module: str = "socket") -> None:
         (tmp_path / "sitecustomize.py").write_text(RESOLVER.format(host=host, ports=ports, module=module))
