@@ -159,7 +159,7 @@ def test_a_traceback_is_written_with_the_first_ones_only(written: Written) -> No
 
 
 def test_where_no_thread_can_be_had_logging_does_not_fail(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_thread(seconds: float, function: Callable[[], None]) -> None:
+    def no_thread(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
