@@ -7,6 +7,7 @@ one it was.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from dataclasses import dataclass
 from itertools import islice
@@ -36,9 +37,11 @@ class Heartbeat:
         self._scripts = Scripts(outbox.redis, outbox.keys)
         self._name = f"{worker}#{uuid.uuid4().hex[:8]}"
         self._known: tuple[str, int, int] = ("", 0, 0)
+        self._lock = threading.Lock()  # the worker leaves in another thread than the one that sends heartbeats
+        self._left = False
 
     def beat(self) -> bool:
-        """Say that this worker is alive.
+        """Say that this worker is alive, unless it has left.
 
         Returns:
             Whether the books have jumped back since the last heartbeat: Redis holds fewer accepted events than then, or
@@ -47,6 +50,10 @@ class Heartbeat:
         Raises:
             OutboxError: Redis could not be asked. The next heartbeat compares with the last one that could.
         """
+        with self._lock:
+            return not self._left and self._beat()
+
+    def _beat(self) -> bool:
         epoch, accepted, waiting = self._known
         found, accepted, waiting, jumped = self._scripts.run(
             "heartbeat",
@@ -61,8 +68,10 @@ class Heartbeat:
         return bool(jumped)
 
     def leave(self) -> None:
-        """This worker stops. Raises OutboxError."""
-        self._outbox.read("ZREM", self._outbox.keys.workers, self._name)
+        """This worker stops: its name is removed, and no heartbeat follows. Raises OutboxError."""
+        with self._lock:
+            self._left = True
+            self._outbox.read("ZREM", self._outbox.keys.workers, self._name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -180,4 +181,25 @@ def _tls(options: dict[str, str], kind: Kind) -> dict[str, Any]:
     for name, file in files.items():
         if not (os.access(file, os.R_OK) and Path(file).is_file()):  # it would look like a Redis that is away
             raise _Fault(f"{name} names no file that this user can read on this machine")
+    _check_loads(files)
     return {"ssl_cert_reqs": verify, "ssl_check_hostname": check and verify == "required", **files}
+
+
+def _check_loads(files: dict[str, str]) -> None:
+    """Load the files as each connection will: one that does not load would look like a Redis that is away."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if file := files.get("ssl_ca_certs"):
+        try:
+            context.load_verify_locations(file)
+        except OSError:
+            raise _Fault("ssl_ca_certs names a file without a certificate in PEM form") from None
+    certificate, key = files.get("ssl_certfile"), files.get("ssl_keyfile")
+    if key and not certificate:
+        raise _Fault("ssl_keyfile needs ssl_certfile, the certificate of that key")
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key, password=lambda: "")  # without a password it would ask for one
+        except OSError:
+            raise _Fault(
+                "ssl_certfile must name a certificate, and ssl_keyfile its private key, in PEM form and not encrypted"
+            ) from None

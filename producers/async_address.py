@@ -14,12 +14,12 @@ from redis.exceptions import ResponseError
 from insend_relay.outbox.addresses import SocketAddress
 from insend_relay.outbox.durability import Question
 from insend_relay.outbox.hello import PROBE, Hello
+from insend_relay.outbox.keep_alive import keep_alive
 from insend_relay.outbox.race import late
 from insend_relay.outbox.scripts import load
 from insend_relay.producers.address import CONNECT_SECONDS, Address
 from insend_relay.producers.async_race import race
 from insend_relay.producers.async_wire import Wire
-from insend_relay.producers.keepalive import keep_alive
 
 
 class _Watched:

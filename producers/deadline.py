@@ -23,11 +23,11 @@ from redis.retry import Retry
 
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.hello import probe
+from insend_relay.outbox.keep_alive import keep_alive
 from insend_relay.outbox.pinned import Opening, PinnedTcp, PinnedTls, PinnedUnix
 from insend_relay.outbox.process import abandon
 from insend_relay.outbox.race import race
 from insend_relay.producers.address import CONNECT_SECONDS, Address, Late
-from insend_relay.producers.keepalive import keep_alive
 from insend_relay.producers.packing import packed
 
 # What reading an answer may raise: redis-py takes its form for granted, and stumbles in any of Python's own ways. Any

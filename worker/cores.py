@@ -83,7 +83,8 @@ def _mounts(root: Path) -> Iterator[_Mount]:
     """The mounted hierarchies that may have CPU quotas."""
     for line in _read(root / "proc/self/mountinfo").splitlines():
         mount, _, system = line.partition(" - ")
-        (_, _, _, subtree, point), (kind, _, options) = mount.split()[:5], system.split()[:3]
+        # Not split(): the source may be empty.
+        (_, _, _, subtree, point), (kind, _, options) = mount.split(" ")[:5], system.split(" ")[:3]
         if kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(",")):
             yield _Mount(kind == "cgroup2", subtree, root / point.lstrip("/"))
 
@@ -117,6 +118,6 @@ def _cores(quota_us: str, period_us: str) -> float | None:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8", errors="surrogateescape")  # names of mount points are bytes
     except OSError:  # no Linux, or /proc is hidden
         return ""

@@ -26,15 +26,7 @@ import gevent.socket
 from urllib3.util.connection import allowed_gai_family
 
 from insend_relay.outbox.addresses import NEXT_ADDRESS_SECONDS, SocketAddress, interleaved
-
-IDLE_SECONDS = 15  # without traffic before TCP asks whether the other side is still there
-INTERVAL_SECONDS = 5  # between two such probes
-PROBES = 3  # without an answer until the connection is broken
-_KEEP_ALIVE = (  # each system has some of them; macOS calls the first one TCP_KEEPALIVE
-    (("TCP_KEEPIDLE", "TCP_KEEPALIVE"), IDLE_SECONDS),
-    (("TCP_KEEPINTVL",), INTERVAL_SECONDS),
-    (("TCP_KEEPCNT",), PROBES),
-)
+from insend_relay.outbox.keep_alive import keep_alive
 
 
 class Dialer:
@@ -69,7 +61,6 @@ class Dialer:
         Raises:
             OSError: No address takes a connection; what the last one said.
         """
-        options = [*options, *_keep_alive()]
         if len(addresses) == 1:
             connection = _socket(addresses[0], options)
             try:
@@ -146,16 +137,7 @@ class _Race:
 
 def _socket(address: SocketAddress, options: Iterable[tuple[int, int, int]]) -> Any:
     connection = gevent.socket.socket(address.family, socket.SOCK_STREAM)
+    keep_alive(connection)
     for option in options:
         connection.setsockopt(*option)
     return connection
-
-
-def _keep_alive() -> list[tuple[int, int, int]]:
-    """A connection whose other side has gone is found within 30 s, whether it is idle or waits for an answer."""
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for names, value in _KEEP_ALIVE:
-        option = next((getattr(socket, name) for name in names if hasattr(socket, name)), None)
-        if option is not None:
-            options.append((socket.IPPROTO_TCP, option, value))
-    return options

@@ -18,12 +18,13 @@ _INTERIM = range(102, 200)  # an answer follows; 101 would be the last of HTTP, 
 _AT_ONCE = 16_384
 _MOST_BYTES = 131_072  # of an answer, its interim ones, headers and trailers among them; who sends more would never end
 
-# A status line and its headers; no status without a body, none that another answer follows
-_USUAL = re.compile(rb"HTTP/1\.1 (2(?!04)|3(?!04)|4|5)(\d\d) [^\r\n]*\r\n((?:[\w-]+:[^\r\n]*\r\n)*)\r\n")
-_LENGTH = re.compile(rb"(?:^|\n)content-length: *(\d{1,9}) *\r\n")
+# A status line and its headers; no status without a body, none that another answer follows. The headers begin with the
+# end of the status line: a search for a line that begins with "\n" takes half the time of one for a word.
+_USUAL = re.compile(rb"HTTP/1\.1 (2(?!04)|3(?!04)|4|5)(\d\d) [^\r\n]*\r(\n(?:[\w-]+:[^\r\n]*\r\n)*)\r\n")
+_LENGTH = re.compile(rb"\ncontent-length: *(\d{1,9}) *\r\n")
 _KEEP_ALIVE = re.compile(r"timeout *= *\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
-_KEEP_ALIVE_LINES = re.compile(rb"(?:^|\n)keep-alive:([^\r\n]*)")
-_SPECIAL = re.compile(rb"transfer-encoding:|retry-after:|location:|connection:(?! *keep-alive *\r\n)")
+_KEEP_ALIVE_LINES = re.compile(rb"\nkeep-alive:([^\r\n]*)")
+_SPECIAL = re.compile(rb"\n(?:transfer-encoding:|retry-after:|location:|connection:(?! *keep-alive *\r\n))")
 
 
 class Ended(BaseException):

@@ -126,8 +126,15 @@ class LogLimit(logging.Filter):
             wait = not self._waits
             self._waits = True
         if wait:
-            self._later(max(0.0, self._window_from + WINDOW_SECONDS - now), self.flush)
+            self._wait(max(0.0, self._window_from + WINDOW_SECONDS - now))
         return False
+
+    def _wait(self, seconds: float) -> None:
+        """Have the window ended after some seconds; a caller that logs must not fail because no thread can be had."""
+        try:
+            self._later(seconds, self.flush)
+        except RuntimeError:  # no more threads, or Python is shutting down: the next record that is counted tries again
+            self._waits = False
 
     def flush(self) -> None:
         """Write what was counted: the last of each kind with the number, in the order in which they came."""

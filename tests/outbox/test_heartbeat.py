@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -53,6 +55,38 @@ def test_each_worker_counts_until_it_stops_also_two_of_the_same_name(outbox: Out
     one.leave()
     assert read_workers(outbox, now_ms(outbox)).alive == 1
     two.leave()
+    assert read_workers(outbox, now_ms(outbox)) == NO_WORKERS
+
+
+def test_no_heartbeat_follows_the_end_of_a_worker(outbox: Outbox) -> None:
+    heartbeat = Heartbeat(outbox, "web-1:7")
+    heartbeat.beat()
+    heartbeat.leave()
+    assert not heartbeat.beat()
+    assert read_workers(outbox, now_ms(outbox)) == NO_WORKERS
+
+
+def test_a_heartbeat_that_is_being_sent_while_the_worker_leaves_comes_before_the_end(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat, sending, may_go_on = Heartbeat(outbox, "web-1:7"), threading.Event(), threading.Event()
+    run = heartbeat._scripts.run
+
+    def late_run(name: str, **arguments: Any) -> Any:
+        sending.set()
+        may_go_on.wait()
+        return run(name, **arguments)
+
+    monkeypatch.setattr(heartbeat._scripts, "run", late_run)
+    pump = threading.Thread(target=heartbeat.beat)
+    pump.start()
+    sending.wait()
+    leaving = threading.Thread(target=heartbeat.leave)
+    leaving.start()
+    leaving.join(0.2)  # it has to wait for the heartbeat; without that it would have left by now
+    may_go_on.set()
+    for thread in (pump, leaving):
+        thread.join()
     assert read_workers(outbox, now_ms(outbox)) == NO_WORKERS
 
 

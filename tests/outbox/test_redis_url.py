@@ -7,6 +7,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import SettingsError
@@ -63,14 +70,57 @@ def test_the_verification_of_the_server_is_always_stated(text: str, tls: dict[st
     assert RedisUrl.parse(text).tls == tls
 
 
-def test_a_file_of_an_option_must_be_there(tmp_path: Path) -> None:
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """The option of each file of certificates, with a file that will do."""
+    authority = trustme.CA()
+    client = authority.issue_cert("client.example.net")
     files = {name: str(tmp_path / f"our {name}.pem") for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
-    text = f"rediss://h?{urlencode(files)}"
-    for name, file in files.items():
-        assert f"{name} names no file that this user can read" in fault(text)
-        Path(file).touch()
-    assert RedisUrl.parse(text).tls == {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **files}
-    assert "ssl_ca_certs names no file" in fault(f"rediss://h?ssl_ca_certs={tmp_path}")
+    authority.cert_pem.write_to_path(files["ssl_ca_certs"])
+    client.cert_chain_pems[0].write_to_path(files["ssl_certfile"])
+    client.private_key_pem.write_to_path(files["ssl_keyfile"])
+    return files
+
+
+def with_files(files: dict[str, str]) -> str:
+    """A URL with these options."""
+    return f"rediss://h?{urlencode(files)}"
+
+
+def test_files_of_certificates_are_options(files: dict[str, str]) -> None:
+    tls = RedisUrl.parse(with_files(files)).tls
+    assert tls == {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **files}
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_of_an_option_must_be_there(files: dict[str, str], tmp_path: Path, name: str) -> None:
+    Path(files[name]).unlink()
+    assert f"{name} names no file that this user can read" in fault(with_files(files))
+    assert f"{name} names no file" in fault(with_files({**files, name: str(tmp_path)}))
+
+
+@pytest.mark.parametrize("text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_that_holds_no_certificate_is_a_fault_of_the_setting(
+    files: dict[str, str], name: str, text: str
+) -> None:
+    Path(files[name]).write_text(text)
+    assert f": {'ssl_ca_certs names' if name == 'ssl_ca_certs' else 'ssl_certfile must name'} a " in fault(
+        with_files(files)
+    )
+
+
+def test_a_certificate_and_a_key_must_belong_together(files: dict[str, str]) -> None:
+    trustme.CA().issue_cert("other.example.net").private_key_pem.write_to_path(files["ssl_keyfile"])
+    assert "ssl_keyfile its private key" in fault(with_files(files))
+    assert "ssl_keyfile needs ssl_certfile" in fault(with_files({"ssl_keyfile": files["ssl_keyfile"]}))
+
+
+def test_a_key_with_a_password_is_refused_and_not_asked_for(files: dict[str, str]) -> None:
+    key = load_pem_private_key(Path(files["ssl_keyfile"]).read_bytes(), None)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(SECRET.encode()))
+    Path(files["ssl_keyfile"]).write_bytes(secret)
+    assert "not encrypted" in fault(with_files(files))
 
 
 @pytest.mark.parametrize("char", list("/#?@[]% \t\n"))

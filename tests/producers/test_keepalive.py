@@ -15,8 +15,8 @@ import pytest
 from tls_redis import behind_tls
 
 from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.outbox.keep_alive import IDLE_SECONDS, INTERVAL_SECONDS, PROBES
 from insend_relay.producers import AsyncInSend, InSend
-from insend_relay.producers.keepalive import IDLE_SECONDS, INTERVAL_SECONDS, PROBES
 
 ACCOUNT: dict[str, Any] = {"app_key": "test-app-key", "domain": "shop.example.com", "enqueue_timeout_ms": 20_000}
 

@@ -84,6 +84,14 @@ def test_a_cgroup_that_cannot_be_found_below_its_mount_is_the_mount_s_own(tmp_pa
     assert cores.usable_cores(tmp_path) == 2
 
 
+def test_a_mount_without_a_source_and_one_whose_name_is_no_text_are_passed_over(tmp_path: Path) -> None:
+    machine(tmp_path, "0::/", V2)
+    write(tmp_path, "sys/fs/cgroup", cpu__max="300000 100000")
+    with (tmp_path / "proc/self/mountinfo").open("ab") as mounts:
+        mounts.write(b"41 24 0:40 / /mnt/a rw - tmpfs  rw,size=4k\n42 24 0:41 / /mnt/\xe9 rw - tmpfs none rw\n")
+    assert cores.usable_cores(tmp_path) == 3
+
+
 def test_without_proc_the_affinity_alone_counts(tmp_path: Path) -> None:
     assert cores.usable_cores(tmp_path) == 64
 

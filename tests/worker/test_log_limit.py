@@ -158,6 +158,20 @@ def test_a_traceback_is_written_with_the_first_ones_only(written: Written) -> No
     assert len(written.taken()) == FIRST_OF_A_KIND + 1
 
 
+def test_where_no_thread_can_be_had_logging_does_not_fail(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(written.limit, "_later", no_thread)
+        for _ in range(FIRST_OF_A_KIND + 2):
+            written.logger.warning("paused")
+    assert len(written.taken()) == FIRST_OF_A_KIND
+    written.logger.warning("paused")
+    written.pass_time(WINDOW_SECONDS)
+    assert written.taken() == ["paused (this 3 times more within 60 s)"]
+
+
 def test_a_forked_process_counts_for_itself_and_shares_the_allowance(written: Written) -> None:
     for _ in range(FIRST_OF_A_KIND + 4):
         written.logger.warning("paused")
