@@ -1,7 +1,7 @@
 """A server whose clock can be set, for tests and for the chaos harness: libfaketime shifts what it reads as the time.
 
-The server is Valkey's wheel: a Redis of Debian reads its clock in a way that the library does not see. The monotonic
-clock stays the true one, and so does the clock of every other process.
+The server is that of a wheel, of Redis or Valkey: a Redis of Debian reads its clock in a way that the library does not
+see. The monotonic clock stays the true one, and so does the clock of every other process.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 
 from tools import missing
 
-from insend_relay.console.embedded import EmbeddedRedis, NoServer, find_server
+from insend_relay.console.embedded import EmbeddedRedis, NoServer, Server, find_server
 from insend_relay.outbox.connection import connect
 
 HOUR = 3_600
 
 
 class ClockedRedis(EmbeddedRedis):
-    """A Valkey of our own whose clock is ``ahead_seconds`` ahead of the machine's; use it as ``EmbeddedRedis``.
+    """A server of our own whose clock is ``ahead_seconds`` ahead of the machine's; use it as ``EmbeddedRedis``.
 
     Args:
         folder: Where its data, its log and its clock lie.
+        server: Which kind.
         ahead_seconds: How far ahead it starts; negative is behind.
         more: As for ``EmbeddedRedis``.
 
@@ -34,10 +35,10 @@ class ClockedRedis(EmbeddedRedis):
         NoServer: There is no library or no server on this machine.
     """
 
-    def __init__(self, folder: Path, *, ahead_seconds: float = 0, **more: Any) -> None:
+    def __init__(self, folder: Path, *, server: Server = "valkey", ahead_seconds: float = 0, **more: Any) -> None:
         self._clock = folder / "clock"
         self._ahead_seconds = ahead_seconds
-        super().__init__(folder, server=self._wrapped(), **more)
+        super().__init__(folder, server=self._wrapped(find_server(server)), **more)
 
     @property
     def ahead_seconds(self) -> float:
@@ -54,9 +55,9 @@ class ClockedRedis(EmbeddedRedis):
         written.write_text(f"{self._ahead_seconds:+.3f}\n")
         written.replace(self._clock)  # the server reads it at any moment
 
-    def _wrapped(self) -> Path:
+    def _wrapped(self, server: Path) -> Path:
         """A program that becomes the server, with the library in front of its clock."""
-        library, server = _library(), find_server("valkey")
+        library = _library()
         self._clock.parent.mkdir(parents=True, exist_ok=True)
         self._write_clock()
         changed = {
@@ -86,7 +87,7 @@ def clocked_redis(folder: Path, **more: Any) -> Iterator[ClockedRedis]:
             stepped = before - client.time()[0]
             server.step(HOUR)
         if stepped < HOUR / 2:
-            missing("libfaketime does not shift the clock of the Valkey server on this machine")
+            missing("libfaketime does not shift the clock of the server on this machine")
         yield server
 
 

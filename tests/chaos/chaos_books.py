@@ -47,6 +47,11 @@ class Told:
     away_ms: list[float] = field(default_factory=list)
     lines: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def in_redis(self) -> int:
+        """How many events were kept by Redis when they were sent."""
+        return len(self.kept) - self.spooled
+
     def take(self, line: str) -> None:
         """Take in one line; a torn one says nothing."""
         parts = line.split()

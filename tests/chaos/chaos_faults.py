@@ -1,6 +1,6 @@
 """The faults: each does its harm to a run, waits, and undoes it.
 
-Their names begin with what they break. ``FAULTS`` has all; a run does them in a random order.
+``FAULTS`` has all, those of the modules ``chaos_*_faults`` too; a run does them in a random order.
 """
 
 from __future__ import annotations
@@ -9,33 +9,25 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
+import chaos_clock_faults  # noqa: F401 - its faults join the list
+import chaos_front_faults  # noqa: F401 - likewise
+import chaos_network_faults  # noqa: F401 - likewise
 import redis
 from chaos_certificates import BAD, GOOD
+from chaos_fault import FAULTS, Fault, fault
 from chaos_processes import children_of, wait_for
-from chaos_proxy import Mode, Proxy
-from chaos_run import LEASE_SECONDS, POOLS, STOP_SECONDS, Run
+from chaos_proxy import Mode
+from chaos_run import LEASE_SECONDS, POOLS, POST_SECONDS, STOP_SECONDS, Run
 from chaos_tracker import MODES
-from chaos_worker import HANGS, POISONINGS
+from chaos_worker import POISONINGS
 
 from insend_relay.outbox.connection import connect
 from insend_relay.worker.runtime import EX_SOFTWARE, LAST_SECONDS
 
-Fault = Callable[[Run], None]
+TRACKER_AWAY: tuple[Mode, ...] = ("refuse", "blackhole", "half")
 HUNG_SECONDS = 2.0  # how soon a pump calls its pool hung in the fault that is about this; a pool is up in one
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(name: str) -> Callable[[Fault], Fault]:
-    """Give a fault its name."""
-
-    def named(act: Fault) -> Fault:
-        FAULTS[name] = act
-        return act
-
-    return named
 
 
 # Processes
@@ -63,6 +55,23 @@ def _(run: Run) -> None:
 def _(run: Run) -> None:
     for at in range(2):
         run.workers.send(at, signal.SIGKILL, group=True)
+
+
+@fault("workers: all killed while the tracker is away, and started after it is back")
+def _(run: Run) -> None:
+    """A breaker that a dead fleet has opened must not hold up the next fleet, nor must the leases of the dead."""
+    proxies, how = (run.workers_tracker, run.workers_tls), run.chances.choice(TRACKER_AWAY)
+    for proxy in proxies:
+        run.run(proxy.become(how))
+    time.sleep(2 * POST_SECONDS)  # the breaker is open, and probes are sent
+    for at in range(2):
+        run.workers.send(at, signal.SIGKILL, group=True)
+    events = run.sender.new_visitors(20)
+    time.sleep(run.chances.choice((1.0, LEASE_SECONDS + 1)))
+    for proxy in proxies:
+        run.in_loop(proxy.cut)
+        run.run(proxy.become("pass"))
+    run.must_deliver(events, "after the tracker is back and workers are started")
 
 
 @fault("worker: stopped for a moment")
@@ -184,56 +193,6 @@ def _(run: Run) -> None:
     _told(run, "CONFIG", "SET", "maxmemory", "0")
 
 
-# Network
-
-
-def _network(name: str, which: Callable[[Run], tuple[Proxy, ...]]) -> None:
-    def becomes(mode: Mode, seconds: float) -> Fault:
-        def act(run: Run) -> None:
-            proxies = which(run)
-            for proxy in proxies:
-                run.run(proxy.become(mode))
-            time.sleep(seconds)
-            for proxy in proxies:
-                run.in_loop(proxy.cut)
-                run.run(proxy.become("pass"))
-
-        return act
-
-    def cut(run: Run) -> None:
-        for _ in range(4):
-            for proxy in which(run):
-                run.in_loop(proxy.cut)
-            time.sleep(0.2)
-
-    FAULTS[f"network: {name} cut"] = cut
-    FAULTS[f"network: {name} delayed"] = becomes("delay", 2)
-    FAULTS[f"network: {name} half open"] = becomes("half", 2)
-    FAULTS[f"network: {name} swallowed"] = becomes("blackhole", 2)
-    FAULTS[f"network: {name} refused"] = becomes("refuse", 1)
-
-
-def _to_tracker(run: Run) -> tuple[Proxy, ...]:
-    """One worker's way, or the other's, or both."""
-    plain, tls = run.workers_tracker, run.workers_tls
-    return run.chances.choice(((plain,), (tls,), (plain, tls)))
-
-
-_network("producer to redis", lambda run: (run.producers_redis,))
-_network("worker to redis", lambda run: (run.workers_redis,))
-_network("worker to tracker", _to_tracker)
-
-
-@fault("network: a resolver that never answers")
-def _(run: Run) -> None:
-    hangs = run.folder / HANGS
-    hangs.touch()
-    for proxy in (run.workers_tracker, run.workers_tls):
-        run.in_loop(proxy.cut)  # whoever has a connection looks nothing up
-    time.sleep(run.chances.choice((2.0, LEASE_SECONDS + 1)))
-    hangs.unlink()
-
-
 # Tracker
 
 
@@ -267,8 +226,8 @@ def _(run: Run) -> None:
     """One in a lane of its own, and one between others of its person; many are under way beside them."""
     run.tracker.mode = "slow"
     alone, amid = (f"deadly-{run.done.total()}-{which}" for which in "ab")
-    run.send(alone, 1, deadly_from=0)
-    run.send(amid, 4, deadly_from=1)
+    run.sender.send([alone], 1, deadly_from=0)
+    run.sender.send([amid], 4, deadly_from=1)
     time.sleep(1.5)
     run.tracker.mode = "ok"
 

@@ -36,9 +36,9 @@ from chaos_books import out_of_order as misplaced
 from chaos_certificates import contexts
 from chaos_contestants import CONTESTANTS, Contestant
 from chaos_processes import Processes
+from chaos_resolver import TRACKER
 from chaos_run import end_tasks
 from chaos_tracker import Event, Tracker
-from chaos_worker import TRACKER
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect

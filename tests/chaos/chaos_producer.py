@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chaos_resolver import use_resolver
+
 LOGIN, LAST = 10, 30
 
 
@@ -49,6 +51,7 @@ def main() -> None:
     real = time.time
     time.time = lambda: real() + clock
     time.time_ns = lambda: int((real() + clock) * 1e9)
+    use_resolver(log.parent)
     from insend_relay.outbox import scripts  # noqa: PLC0415 - under the clock that was set
     from insend_relay.producers import InSend, NotAccepted  # noqa: PLC0415 - likewise
 

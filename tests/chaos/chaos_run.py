@@ -32,21 +32,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 from chaos_books import Forgetting, Logs, Told, Witness, Wrong, life, what_is_wrong
 from chaos_certificates import BAD, contexts
 from chaos_processes import Processes, wait_for
 from chaos_proxy import Proxy
+from chaos_resolver import REDIS, TRACKER
+from chaos_sender import Sender
 from chaos_tracker import Event, Tracker
-from chaos_worker import POISON, TRACKER
+from faketime import ClockedRedis
 
-from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.audit import audit
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
-from insend_relay.producers import InSend, NotAccepted
 from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ DAY = 86_400
 POST_SECONDS = 1.0
 LEASE_SECONDS = POST_SECONDS + 5
 STOP_SECONDS = 2.0
+DELIVERY_SECONDS = 20.0  # from a call to the 200, when a fault is over and nothing else is broken
 DEATHS = ("redis: killed and restarted", "redis: slow to load", "redis: disk takes no more")
 FORGOTTEN_SECONDS = 3.0  # the two of everysec, and one in which a call and its note may lie apart
 DRAIN_SECONDS = 240.0
@@ -132,9 +134,9 @@ class Run:
         self.chances = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.when: list[tuple[float, str]] = []  # monotonic seconds, and the fault that began then
-        self.redis = EmbeddedRedis(folder / "redis", server="redis", config={"appendfsync": fsync})
+        self.redis = ClockedRedis(folder / "redis", server="redis", config={"appendfsync": fsync})
         self.wrong: list[str] = []  # what a fault has seen that must not be, a sentence each
-        self.deadly: list[Event] = []  # they kill whoever sends them
+        self.sender = Sender(folder / "told-here", lambda: self.redis.url)
         self.pools: dict[int, str] = {}  # of a worker's next start, where it is not left to chance
         self.pool: dict[int, str] = {}  # of each worker now
         self.newer_producers: set[int] = set()
@@ -205,10 +207,10 @@ class Run:
 
         self.run(do())
 
-    def _environ(self, proxy: Proxy, **more: str) -> dict[str, str]:
+    def _environ(self, proxy: Proxy, host: str = REDIS, **more: str) -> dict[str, str]:
         ours = {name: str(value) for name, value in SETTINGS.items()}
         ours["INSEND_STOP_SECONDS"] = str(STOP_SECONDS * self.patience)
-        url = f"redis://127.0.0.1:{proxy.port}/0"
+        url = f"redis://{host}:{proxy.port}/0"
         return {**os.environ, **ours, "INSEND_REDIS_URL": url, **more}
 
     def _clock(self) -> str:
@@ -250,22 +252,26 @@ class Run:
         arguments = [str(HERE / "chaos_producer.py"), log, str(at), "10", "100", self._clock()]
         return self._start(arguments, environ, f"producer-{at}.log")
 
-    def send(self, person: str, number: int, *, deadly_from: int) -> None:
-        """Send a person's events as a producer would; that one kills whoever sends it."""
-        account: Any = {"app_key": "chaos", "domain": "shop.example.com", "enqueue_timeout_ms": 5_000}
-        with (self.folder / "told-here").open("a") as told, InSend(**account, redis_url=self.redis.url) as insend:
-            for at in range(number):
-                print("try", person, at, f"{time.monotonic():.2f}", file=told)
-                properties: dict[str, Any] = {"person": person, "number": at}
-                if at == deadly_from:
-                    properties[POISON] = True
-                    self.deadly.append(Event(person, at))
-                try:
-                    receipt = insend.custom(key="chaos", properties=properties, visitor_uid=person)
-                    outcome = f"{receipt.where} {receipt.id.hex} {'sure' if receipt.confirmed else 'unsure'}"
-                except NotAccepted as error:
-                    outcome = f"{'unknown' if error.unknown else 'refused'} - -"
-                print("got", person, at, outcome, f"0 {time.monotonic():.2f}", file=told)
+    def must_deliver(self, events: list[Event], when: str) -> None:
+        """Wait until the tracker has accepted these; one that is late is wrong.
+
+        Args:
+            events: Which.
+            when: Since what moment they should be delivered, for the sentence that says what is wrong.
+        """
+        seconds = DELIVERY_SECONDS * self.patience
+        if not self.with_workers(lambda: all(map(self.tracker.has, events)), seconds):
+            late = [event.person for event in events if not self.tracker.has(event)]
+            self.wrong.append(f"not delivered {seconds:g} s {when}: {late}")
+
+    def with_workers(self, so: Callable[[], object], seconds: float) -> bool:
+        """Whether something came about, after at most so long; workers that have ended are started again meanwhile."""
+
+        def so_by_now() -> object:
+            self.workers.revive()
+            return so()
+
+        return wait_for(so_by_now, seconds)
 
     def working(self, at: int) -> None:
         """Wait until a worker that was just started has its pool, and something to do."""
@@ -300,16 +306,20 @@ class Run:
         self.workers.end(signal.SIGTERM)
 
     def _flush(self) -> None:
-        environ = self._environ(self.producers_redis, INSEND_SPOOL=str(self.folder / "spool.db"))
+        environ = self._environ(self.producers_redis, "127.0.0.1", INSEND_SPOOL=str(self.folder / "spool.db"))
         command = [sys.executable, "-c", "from insend_relay.console.command import main; main()", "spool", "flush"]
         subprocess.run(command, env=environ, capture_output=True, timeout=DRAIN_SECONDS * self.patience, check=False)
 
     def _drained(self) -> bool:
+        return self.waiting == 0 and not self.spool.may_hold()
+
+    @property
+    def waiting(self) -> int | None:
+        """How many events wait in Redis; None when it cannot be asked."""
         try:
-            waiting = int(self.outbox.read("HGET", self.outbox.keys.ledger, "waiting") or 0)
+            return int(self.outbox.read("HGET", self.outbox.keys.ledger, "waiting") or 0)
         except OutboxError:
-            return False
-        return not waiting and not self.spool.may_hold()
+            return None
 
     def report(self) -> Report:
         """Compare what producers, tracker and relay have written down; when all is drained."""
@@ -367,7 +377,7 @@ class Run:
 
     def _wrong_letters(self, told: Told, letters: dict[str, str], forgotten: set[Event]) -> list[str]:
         """What kills its worker is a dead letter for it, nothing else is, and none was read by too old a release."""
-        deadly = {told.kept[event] for event in self.deadly if event in told.kept and event not in forgotten}
+        deadly = {told.kept[event] for event in self.sender.deadly if event in told.kept and event not in forgotten}
         events = {event_id: event for event, event_id in told.kept.items()}
         crashed = {event_id for event_id, reason in letters.items() if reason == CRASHED}
         return [

@@ -111,6 +111,10 @@ class Tracker:
         for writer in list(self._open):
             writer.transport.abort()
 
+    def has(self, event: Event) -> bool:
+        """Whether it has accepted an event."""
+        return any(arrival.accepted for arrival in self._earlier.get(event, ()))
+
     def _show_certificate(self, handshake: ssl.SSLObject, *_: object) -> None:
         handshake.context = self._certificates[self.certificate]
 

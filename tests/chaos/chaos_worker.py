@@ -2,15 +2,15 @@
 
     python chaos_worker.py CLOCK_SECONDS worker
 
-It reaches the tracker by an invented name. While a file ``resolver-hangs`` lies in CHAOS_FOLDER, looking that name up
-takes up to ten seconds and then fails, or comes back all the same. An event with ``poison`` in its properties kills the
+It looks names up as ``chaos_resolver`` does. An event with ``poison`` in its properties kills the
 process that is about to send it. With CHAOS_NEWER=1 this is a newer release, which knows records of a version 2;
-CHAOS_HUNG_SECONDS says how soon the pump calls its pool hung.
+CHAOS_HUNG_SECONDS says how soon the pump calls its pool hung. Two constants are smaller than in production, for a run
+has no time for them: a connection to the tracker may be idle for IDLE_SECONDS, and the longest lease that is possible
+is the one that is set, so that what a killed worker had leased is due again so soon after Redis's clock was set back.
 """
 
 from __future__ import annotations
 
-import _socket
 import os
 import signal
 import sys
@@ -19,32 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TRACKER = "tracker.example.net"
+from chaos_resolver import use_resolver
+
 POISON = "poison"
 POISONINGS = "poisonings"  # a file of lines: when, which process, with which pool
-HANGS = "resolver-hangs"
-MOST_HANG_SECONDS = 10.0
 NEWER = 2
+IDLE_SECONDS = 2.0
 sleep = time.sleep  # the real one: gevent will put its own in place
-
-
-def resolver(folder: Path, real: Callable[..., Any]) -> Callable[..., Any]:
-    """Look up a name as the system does, but for the tracker's."""
-
-    def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
-        name = host.decode() if isinstance(host, bytes) else host
-        if name != TRACKER:
-            return real(host, *rest, **more)
-        give_up = time.monotonic() + MOST_HANG_SECONDS
-        hung = False
-        while (folder / HANGS).exists() and time.monotonic() < give_up:
-            hung = True
-            sleep(0.02)
-        if hung and os.urandom(1)[0] % 2:
-            raise _socket.gaierror(_socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return real("127.0.0.1", *rest, **more)
-
-    return getaddrinfo
 
 
 def poisoned(folder: Path, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,17 +55,21 @@ def main() -> None:
     real = time.time
     time.time = lambda: real() + clock
     time.time_ns = lambda: int((real() + clock) * 1e9)
-    vars(_socket)["getaddrinfo"] = resolver(folder, _socket.getaddrinfo)
+    use_resolver(folder)
     if os.environ["INSEND_POOL"] == "gevent":  # as the command does it: before what is patched below is loaded
         from gevent.monkey import patch_all  # noqa: PLC0415 - under the clock and the resolver that were set
 
         patch_all()
+    from insend_relay.worker import idle_connections  # noqa: PLC0415 - under the clock and the resolver that were set
+
+    vars(idle_connections)["MAX_IDLE_SECONDS"] = IDLE_SECONDS  # before others take it over
     from insend_relay.console.command import main as command  # noqa: PLC0415 - likewise
-    from insend_relay.outbox import record  # noqa: PLC0415 - likewise
+    from insend_relay.outbox import clock_steps, record  # noqa: PLC0415 - likewise
     from insend_relay.worker import pump  # noqa: PLC0415 - likewise
     from insend_relay.worker.tracker import Tracker  # noqa: PLC0415 - likewise
 
     vars(pump)["HUNG_SECONDS"] = float(os.environ.get("CHAOS_HUNG_SECONDS", pump.HUNG_SECONDS))
+    vars(clock_steps)["MAX_LEASE_SECONDS"] = int(float(os.environ["INSEND_LEASE_SECONDS"]))
     setattr(Tracker, "post", poisoned(folder, Tracker.post))  # noqa: B010 - mypy lets no method be assigned
     if os.environ.get("CHAOS_NEWER"):
         newer(record)
