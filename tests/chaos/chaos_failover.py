@@ -17,11 +17,12 @@ from typing import Self
 
 import redis
 from chaos_books import Told, Wrong
+from chaos_clock_faults import STEPS
 from chaos_faults import FAULTS, Fault
 from chaos_pair import Pair, follow
 from chaos_run import Run
+from faketime import ClockedRedis
 
-from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.store import Outbox
 
@@ -76,12 +77,12 @@ class FailoverRun(Run):
         self._leader.join()
         super().__exit__(kind, error, trace)
 
-    def in_step(self) -> EmbeddedRedis:
+    def in_step(self) -> ClockedRedis:
         """The primary, once its replica has all that it has."""
         self.pair.wait(self.pair.replica_follows)
         return self.pair.primary
 
-    def rejoin(self, old: EmbeddedRedis) -> None:
+    def rejoin(self, old: ClockedRedis) -> None:
         """What was the primary becomes a replica of its successor."""
         follow(old, self.pair.primary)
 
@@ -126,6 +127,22 @@ def _failover(fault: str) -> Fault:
     return act
 
 
+def _late_clock(run: Run) -> None:
+    """For the outbox a step back, together with what a failover loses; afterwards both clocks agree again."""
+    assert isinstance(run, FailoverRun)
+    seconds = run.chances.choice(tuple(STEPS.values()))
+    old, new = run.in_step(), run.pair.other
+    new.step(-seconds)
+    time.sleep(run.chances.uniform(0, 1))
+    old.kill()
+    run.pair.wait(lambda: run.pair.primary is new and run.redis is new)
+    old.step(-seconds)
+    old.start()
+    run.rejoin(old)
+    run.in_step()
+    run.must_deliver(run.sender.new_visitors(20), f"after a failover to a replica whose clock is {seconds} s late")
+
+
 def _replica(how: signal.Signals) -> Fault:
     def act(run: Run) -> None:
         assert isinstance(run, FailoverRun)
@@ -149,6 +166,7 @@ FAILOVERS: dict[str, Fault] = {
     "failover: primary killed": _failover("killed"),
     "failover: primary frozen until it is replaced": _failover("frozen"),
     "failover: by the operator": _failover("asked for"),
+    "failover: to a replica with a late clock": _late_clock,
     "replica: killed": _replica(signal.SIGKILL),
     "replica: frozen": _replica(signal.SIGSTOP),
     **{name: FAULTS[name] for name in BESIDE},

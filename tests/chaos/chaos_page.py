@@ -37,6 +37,10 @@ gevent in turn, an independent tracker, and Redis. It fails when
 - an event was sent to a tracker with a bad certificate, or buried by a release too old to read it;
 - a worker with a hung pool did not leave, one whose app was only paused did, or one that was told to stop did not in
   time;
+- an event was not delivered 20 s after Redis's clock had been set, after connections to the tracker or a host's first
+  address had died without a word, or after the tracker was back from an outage in which all workers had died;
+- a process of a worker sent more than one event on connections that had all died at once, or any on one that had been
+  idle for longer than it may be;
 - the books did not balance, or something was still waiting, spooled or leased.
 
 {figures}
@@ -66,8 +70,8 @@ _FAILOVER = """
 `make chaos PART=failover MINUTES={minutes:g} SEED={seed}`: Redis has a replica (`min-replicas-to-write 1`), a
 Sentinel promotes it, and producers ask for `INSEND_DURABILITY=replicated`. Connections that are open stay at
 the old primary, which answers READONLY; new ones are led to the new primary. The run fails when an event is
-lost whose receipt said `confirmed`, or for any other reason than above; what else was lost, and what came twice
-without a mark, is counted.
+lost whose receipt said `confirmed`, or for any other reason than above, also after a failover to a replica whose
+clock is a minute or an hour late; what else was lost, and what came twice without a mark, is counted.
 
 {figures}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 from chaos_processes import wait_for
+from faketime import ClockedRedis
 
 from insend_relay.console.child import start_child
 from insend_relay.console.embedded import EmbeddedRedis, find_server, free_port
@@ -37,7 +38,7 @@ class Pair:
     def __init__(self, folder: Path, config: dict[str, str]) -> None:
         self._folder = folder
         config = {"repl-diskless-sync-delay": "0", **config}
-        self.servers = [EmbeddedRedis(folder / f"redis-{at}", server="redis", config=config) for at in range(2)]
+        self.servers = [ClockedRedis(folder / f"redis-{at}", server="redis", config=config) for at in range(2)]
         self._sentinel: subprocess.Popen[bytes] | None = None
         self._port = 0
 
@@ -61,13 +62,13 @@ class Pair:
             server.kill()
 
     @property
-    def primary(self) -> EmbeddedRedis:
+    def primary(self) -> ClockedRedis:
         """Whom the Sentinel holds for the primary."""
         _, port = self._ask("get-master-addr-by-name", NAME)
         return next(server for server in self.servers if server.port == int(port))
 
     @property
-    def other(self) -> EmbeddedRedis:
+    def other(self) -> ClockedRedis:
         """The one that is not."""
         primary = self.primary
         return next(server for server in self.servers if server is not primary)
