@@ -26,6 +26,8 @@ from chaos_worker import POISONINGS
 from insend_relay.outbox.connection import connect
 from insend_relay.worker.runtime import EX_SOFTWARE, LAST_SECONDS
 
+__all__ = ["FAULTS", "Fault"]
+
 TRACKER_AWAY: tuple[Mode, ...] = ("refuse", "blackhole", "half")
 HUNG_SECONDS = 2.0  # how soon a pump calls its pool hung in the fault that is about this; a pool is up in one
 

@@ -17,7 +17,7 @@ from chaos_run import DELIVERY_SECONDS, Run
 from chaos_worker import IDLE_SECONDS
 
 BURST, LIGHT = 200, 4
-PROCESSES = 6  # that post: two of each worker's pool, and its main process; each has connections of its own
+PROCESSES = {"prefork": 3, "threads": 1, "gevent": 1}  # of a worker that post; each has connections of its own
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def _dying(death: Death) -> Fault:
             for proxy in proxies:
                 proxy.death = death
                 run.in_loop(proxy.let_die)
-            _light_traffic(run, death, PROCESSES)
+            _light_traffic(run, death, sum(PROCESSES[pool] for pool in run.pool.values()))
             idle_seconds = IDLE_SECONDS + run.patience
             for proxy in proxies:
                 proxy.idle_seconds = idle_seconds

@@ -24,7 +24,7 @@ from chaos_resolver import use_resolver
 POISON = "poison"
 POISONINGS = "poisonings"  # a file of lines: when, which process, with which pool
 NEWER = 2
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 4.0
 sleep = time.sleep  # the real one: gevent will put its own in place
 
 
