@@ -97,11 +97,13 @@ class Verdict:
         counts: Whether the attempt counts against the retry policy.
         until_ms: Until when the app is paused, on Redis's clock; 0 when it is not.
         began: True when this report began the pause.
+        elsewhere: Another process delivers, so that this one gets no connection is no outage; nothing was counted.
     """
 
     counts: bool
     until_ms: int
     began: bool
+    elsewhere: bool = False
 
 
 _HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">Q16sQ")  # around a lane, for settle.lua
@@ -369,6 +371,7 @@ class Outbox:
         sent: bool = True,
         jitter: float = 1.0,
         retry_after_ms: int = 0,
+        unanswered_ms: int = 0,
     ) -> Verdict:
         """Tell the outage guard of a failed attempt; it says whether the attempt counts.
 
@@ -382,6 +385,8 @@ class Outbox:
                 are enough to pause the app.
             jitter: The factor on the pause that this report may begin.
             retry_after_ms: How long the tracker asked us to wait; 0 when it did not.
+            unanswered_ms: When the process got no connection and has none: for how long it has recorded no answer. A
+                200 in this time is another process's. 0 or less when that is not known.
         """
         status, until_ms, began = self._run(
             "report",
@@ -399,8 +404,9 @@ class Outbox:
             lanes_limit=guard.lanes,
             calm_ms=guard.calm_ms,
             rejected_ms=guard.rejected_ms,
+            unanswered_ms=unanswered_ms,
         )
-        return Verdict(status == b"COUNTED", until_ms, bool(began))
+        return Verdict(status == b"COUNTED", until_ms, bool(began), status == b"ELSEWHERE")
 
     def look(self, hint_ms: int) -> tuple[bool, int]:
         """For the pump: whether to publish a hint now, and for how many ms a claimable lane has been left lying."""

@@ -34,8 +34,11 @@ def fails(
     *,
     retry_after_ms: int = 0,
     sent: bool = True,
+    unanswered_ms: int = 0,
 ) -> Verdict:
-    return outbox.report(failed, kind, f"was {kind}", guard, retry_after_ms=retry_after_ms, sent=sent)
+    return outbox.report(
+        failed, kind, f"was {kind}", guard, retry_after_ms=retry_after_ms, sent=sent, unanswered_ms=unanswered_ms
+    )
 
 
 def fails_and_waits(outbox: Outbox, failed: Claim, kind: Failure, guard: Guard = GUARD) -> Verdict:

@@ -162,6 +162,14 @@ class Concurrency:
             open_connections: How many others were open.
         """
         self._count(call, None)
+        self.keep_to(open_connections)
+
+    def keep_to(self, open_connections: int) -> None:
+        """For ten seconds the limit is this many connections, or one if there is none.
+
+        Args:
+            open_connections: How many this process has open.
+        """
         now = self._clock()
         self._ceiling, self._ceiling_ends = float(max(1, open_connections)), now + CEILING_SECONDS
         if self._ceiling < self._limit:

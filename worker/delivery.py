@@ -165,7 +165,7 @@ class Delivery:
             self._concurrency.look()
             claimed_at = time.monotonic()
             waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
-            waits = waits or claimed_at < self._tracker.dials_again_at
+            waits = waits or claimed_at < self._tracker.redial.at
             room = 0 if waits else self._room()
             last = not waits and not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()

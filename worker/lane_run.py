@@ -33,6 +33,7 @@ from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.permits import Permits
 from insend_relay.worker.policy import Dead, Policy
+from insend_relay.worker.redial import MAX_SECONDS
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.tracker import Tracker
 
@@ -180,7 +181,7 @@ class LaneRun:
 
     def _failed(self, claim: Claim, event: Record, outcome: Outcome) -> None:
         """Ask the guard whether the attempt counts; what does not is given back as it was."""
-        outbox, settings = self._shop.outbox, self._shop.settings
+        shop, outbox, settings = self._shop, self._shop.outbox, self._shop.settings
         asked_ms = round(min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds) * 1000)
         jitter = 1 + random.uniform(0, settings.retry_jitter)  # noqa: S311 - no secret
         reason = _for_operators(outcome, event)
@@ -194,8 +195,12 @@ class LaneRun:
                 sent=outcome.kind != "refused",
                 jitter=jitter,
                 retry_after_ms=asked_ms,
+                unanswered_ms=round(1000 * shop.tracker.unanswered_seconds) if outcome.unconnected else 0,
             )
         )
+        if verdict.elsewhere:
+            self._leave_to_others(claim, outcome)
+            return
         if verdict.until_ms:
             self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
             self._log_pause(claim, outcome.fault, reason, began=verdict.began)
@@ -208,6 +213,18 @@ class LaneRun:
             self._count(claim, event, outcome, tried, if_open=not verdict.until_ms)
         except Overtaken:  # another lane's failure has shown meanwhile that the tracker takes nothing
             self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
+
+    def _leave_to_others(self, claim: Claim, outcome: Outcome) -> None:
+        """Give the event to the processes that have a connection, and try to get one with one event at a time."""
+        self._shop.concurrency.keep_to(0)
+        if self._shop.tracker.redial.others_deliver():
+            logger.warning(
+                "this process gets no connection to the tracker (%s) while other processes deliver: it leaves the "
+                "events to them and tries one connection every %.0f s",
+                outcome.answer,
+                MAX_SECONDS,
+            )
+        self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
 
     def _log_pause(self, claim: Claim, fault: Fault, reason: str, *, began: bool) -> None:
         """Log that a pause began, and when a probe then finds another fault: that may need a person."""

@@ -42,6 +42,8 @@ class Outcome:
         fault: What is wrong, and with it whether that ends by itself.
         open_connections: When no further connection could be opened, or the tracker closed it at once: how many others
             this process had open. 0 in all other cases, and when there were no others.
+        unconnected: No connection could be opened, or the tracker closed it at once, and this process had no others.
+            An outage, or other processes have all connections that the tracker allows this machine.
     """
 
     kind: Literal["refused", "answered", "unknown"]
@@ -50,6 +52,7 @@ class Outcome:
     retry_after_seconds: float | None = None
     fault: Fault = "passing"
     open_connections: int = 0
+    unconnected: bool = False
 
     @classmethod
     def of_status(

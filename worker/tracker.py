@@ -42,9 +42,10 @@ from insend_relay.worker.dialing import Dialer
 from insend_relay.worker.exchange import Ended, receive
 from insend_relay.worker.idle_connections import IdleConnections
 from insend_relay.worker.outcome import CUT, DELIVERED, Outcome
+from insend_relay.worker.redial import Redial
 
 LATE = "late"
-DIAL_AGAIN_SECONDS = 0.25  # after a connection that could not be opened, when no other is open
+RECORDED_SECONDS = 2.0  # within which an answer is recorded in Redis
 DIALS_LOOK_SECONDS = 0.01  # between two looks whether the other dials have ended
 ACCEPT_SECONDS = 0.1  # how long a new connection is watched before it is used, at a tracker that closes some at once
 WATCH_SECONDS = 600.0  # how long they are watched after the last one that was closed
@@ -102,8 +103,7 @@ class Tracker:
         connections: How many are kept open: as many as there are concurrent calls.
 
     Attributes:
-        dials_again_at: Until then no event should be claimed, by the monotonic clock: no connection is open, and none
-            could be opened a moment ago.
+        redial: When to dial again after no connection could be opened and none is open.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
@@ -114,7 +114,8 @@ class Tracker:
         self._dialing = 0
         self._in_flight = 0  # requests of which some has left
         self._watches_until = 0.0
-        self.dials_again_at = 0.0
+        self._own_200s_until = time.monotonic()  # what Redis records later is another process's
+        self.redial = Redial()
         with requests.Session() as session:
             around = session.merge_environment_settings(url, {}, None, None, None)
             if (select_proxy(url, around["proxies"]) or "").lower().startswith("socks"):
@@ -186,8 +187,11 @@ class Tracker:
                 self._idle.put(connection, answer.idle_seconds)
             else:
                 connection.close()
-        if call.new and connection.address is not None:
-            self._dialer.worked(connection.address)
+        self._own_200s_until = time.monotonic() + RECORDED_SECONDS
+        if call.new:
+            self.redial.worked()
+            if connection.address is not None:
+                self._dialer.worked(connection.address)
         if answer.status == HTTPStatus.OK:
             return DELIVERED
         text, retry_after = answer.body.decode(errors="replace"), _retry_after(answer.retry_after)
@@ -269,16 +273,33 @@ class Tracker:
             why = f"no whole answer within {self._timeout_seconds:g} s" if call.sent else "connecting took too long"
         others = self._others_open(call) if call.new and fault == "passing" else 0
         if call.sent:  # the connection had been made: whatever ends it then passes
-            return Outcome("unknown", answer=why, open_connections=others if call.closed_at_once else 0)
-        if call.new and not others and call.ended != CUT:
-            self.dials_again_at = time.monotonic() + DIAL_AGAIN_SECONDS
-        return Outcome("refused", answer=why, fault=fault, open_connections=others)
+            if not call.closed_at_once:
+                return Outcome("unknown", answer=why)
+            return Outcome("unknown", answer=why, open_connections=others, unconnected=not others)
+        unconnected = call.new and not others and call.ended != CUT
+        if unconnected:
+            self.redial.failed()
+        return Outcome(
+            "refused",
+            answer=why,
+            fault=fault,
+            open_connections=others,
+            unconnected=unconnected and fault == "passing",
+        )
 
     def _others_open(self, call: _Call) -> int:
         """How many connections are open besides that of a call which got none; 0 if there is doubt that they work."""
         if call.ended == CUT or (call.ended == LATE and self._idle.answered_at < call.began_at):
             return 0
         return len(self._idle) + self._in_flight
+
+    @property
+    def unanswered_seconds(self) -> float:
+        """For how long this process has recorded no answer for certain: a 200 of this time is another process's.
+
+        Negative soon after an answer. It begins with the process, which knows nothing of what was before.
+        """
+        return time.monotonic() - self._own_200s_until
 
     def cut(self) -> None:
         """End every call under way, at shutdown; their outcome is unknown."""

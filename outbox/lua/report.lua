@@ -1,15 +1,17 @@
 -- report: tell the outage guard of a failed attempt; it answers whether the attempt counts.
 -- KEYS: apps lease trying
--- ARGV: prefix app lane kind sent reason fault retry_after_ms first_ms max_ms jitter unreachable_limit lanes_limit calm_ms rejected_ms
--- Returns: {'COUNTED' | 'PAUSED', until ms or 0, 1 if this report began the pause else 0}
+-- ARGV: prefix app lane kind sent reason fault retry_after_ms first_ms max_ms jitter unreachable_limit lanes_limit calm_ms rejected_ms unanswered_ms
+-- Returns: {'COUNTED' | 'PAUSED' | 'ELSEWHERE', until ms or 0, 1 if this report began the pause else 0}
 -- Invariant: while an app is paused no attempt is counted, but for a pause that rejections began, after rejected_ms.
 --   What its suspects had counted since the last 200 is taken back.
 -- reason, fault: the tracker's last answer in words, with nothing personal in it, and what is wrong (outbox/fault.py).
 -- sent: 1; 0 when no request was sent (refused, no such host, TLS failed), which is never the fault of an event.
+-- unanswered_ms: for how long a process that gets no connection has recorded no answer; 0 or less in all other cases.
+-- ELSEWHERE: another process delivers, so the tracker only limits its connections. Nothing is counted or changed.
 -- kind: unreachable | closed (401, 403, 404, 3xx) | server (other 5xx) | rejected (anything else)
 -- Shared: clock
 local apps, lease, trying = unpack(KEYS)
-local prefix, app, lane, kind, sent, reason, fault, retry_after_ms, first_ms, max_ms, jitter, unreachable_limit, lanes_limit, calm_ms, rejected_ms = unpack(ARGV)
+local prefix, app, lane, kind, sent, reason, fault, retry_after_ms, first_ms, max_ms, jitter, unreachable_limit, lanes_limit, calm_ms, rejected_ms, unanswered_ms = unpack(ARGV)
 -- body
 local CLOSED_LANES = 3      -- so soon after a 200, one visitor's 403 is that visitor's trouble
 local CALM_TIMES = 5        -- nor do a few poisoned ones say anything; so many more without a 200 between do
@@ -23,6 +25,10 @@ local until_ms, last_ok, operator = tonumber(state[5] or 0), tonumber(state[6]),
 local tokens = state[8]
 until_ms = math.min(until_ms, now + tonumber(state[9] or 0)) -- further ahead it is only when the clock was set back
 retry_after_ms = tonumber(retry_after_ms)
+local calm = last_ok and math.abs(now - last_ok) < tonumber(calm_ms)
+if calm and not since and now >= last_ok and now - last_ok < tonumber(unanswered_ms) then
+  return {'ELSEWHERE', 0, 0}
+end
 redis.call('HDEL', outage, 'tokens')
 
 local function pause(wait_ms)
@@ -78,7 +84,6 @@ local lanes = redis.call('HLEN', suspects)
 if redis.call('HEXISTS', suspects, lane) == 0 then
   lanes = lanes + 1
 end
-local calm = last_ok and math.abs(now - last_ok) < tonumber(calm_ms)
 local tripped = (retry_after_ms > 0 and (not calm or lanes >= 2))
   or (unreachable >= tonumber(unreachable_limit) and (lanes >= 2 or sent == '0'))
   or (kind == 'closed' and (not calm or lanes >= CLOSED_LANES))

@@ -103,6 +103,42 @@ def test_even_soon_after_a_200_an_unreachable_tracker_pauses(outbox: Outbox) -> 
     assert [fails(outbox, failed).began for failed in claims] == [False, False, True]
 
 
+def test_a_process_without_a_connection_pauses_nothing_while_another_process_delivers(outbox: Outbox) -> None:
+    succeed(outbox)
+    claims = held(outbox, 30)
+    before = guard_state(outbox)
+    elsewhere = Verdict(counts=False, until_ms=0, began=False, elsewhere=True)
+    assert all(fails(outbox, failed, sent=False, unanswered_ms=3_600_000) == elsewhere for failed in claims)
+    assert guard_state(outbox) == before
+    assert outbox.read("HLEN", outbox.keys.suspects("shop")) == 0
+
+
+def test_it_pauses_the_app_when_the_last_200_is_older_than_its_own_last_answer(outbox: Outbox) -> None:
+    succeed(outbox)
+    outbox.read("HINCRBY", outbox.keys.outage("shop"), "last_ok", -10_000)
+    claims = held(outbox, 3)
+    assert [fails(outbox, failed, sent=False, unanswered_ms=5_000).began for failed in claims] == [False, False, True]
+
+
+def test_it_pauses_the_app_when_no_process_has_delivered_for_a_minute(outbox: Outbox) -> None:
+    succeed(outbox)
+    outbox.read("HINCRBY", outbox.keys.outage("shop"), "last_ok", -GUARD.calm_ms)
+    claims = held(outbox, 3)
+    verdicts = [fails(outbox, failed, sent=False, unanswered_ms=3_600_000) for failed in claims]
+    assert [verdict.began for verdict in verdicts] == [False, False, True]
+
+
+def test_its_probe_lengthens_a_pause_as_any_other_does(outbox: Outbox) -> None:
+    succeed(outbox)
+    trip(outbox)
+    come_due(outbox)
+    outbox.read("ZADD", outbox.keys.apps, 0, "shop")
+    (probe,) = claim(outbox)
+    assert probe.probe
+    verdict = fails(outbox, probe, sent=False, unanswered_ms=3_600_000)
+    assert (verdict.elsewhere, guard_state(outbox)["pauses"]) == (False, "1")
+
+
 def test_the_apps_are_judged_apart(outbox: Outbox) -> None:
     put(outbox, Lane("second", "v", "1"))
     (other,) = claim(outbox)
