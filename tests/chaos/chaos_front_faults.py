@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from chaos_fault import Fault, fault
 from chaos_proxy import Death
-from chaos_run import DELIVERY_SECONDS, Run
+from chaos_run import DRAIN_SECONDS, Run
 from chaos_worker import IDLE_SECONDS
 
 BURST, LIGHT = 200, 4
@@ -26,7 +26,7 @@ def _producers_stopped(run: Run) -> Iterator[None]:
     for at in range(2):
         run.producers.send(at, signal.SIGSTOP)
     try:
-        if not run.with_workers(lambda: run.waiting == 0, DELIVERY_SECONDS * run.patience):
+        if not run.with_workers(lambda: run.waiting == 0, DRAIN_SECONDS * run.patience):
             run.wrong.append(f"{run.waiting} events wait although the producers were stopped long ago")
         yield
     finally:

@@ -37,6 +37,7 @@ def run_chaos(run: Run, faults: Mapping[str, Fault] = FAULTS, *, minutes: float 
         give_up = time.monotonic() + 60 * minutes
         run.calm(3)
         while True:
+            run.compact()
             for name in run.chances.sample(sorted(faults), len(faults)):
                 run.when.append((time.monotonic(), name))
                 faults[name](run)

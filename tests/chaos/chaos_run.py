@@ -273,6 +273,12 @@ class Run:
 
         return wait_for(so_by_now, seconds)
 
+    def compact(self) -> None:
+        """Let Redis rewrite its append-only file: it would grow all the time, and with it how long a restart takes."""
+        with connect(self.redis.url, timeout_seconds=30) as client:
+            client.bgrewriteaof()
+            wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], DRAIN_SECONDS * self.patience)
+
     def working(self, at: int) -> None:
         """Wait until a worker that was just started has its pool, and something to do."""
         wait_for(lambda: " ready." in self.log_of(at), 15 * self.patience)
