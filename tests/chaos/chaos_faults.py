@@ -247,7 +247,7 @@ def _(run: Run) -> None:
 # A clean stop, whatever is under way
 
 
-LEAVING = " shutdown (MainProcess)"  # as Celery says it, warm or cold
+LEAVING = "CRITICAL/MainProcess] leaving: "  # as a worker says it whose pool hangs
 
 
 def _started(run: Run, pool: str) -> int:
@@ -256,7 +256,7 @@ def _started(run: Run, pool: str) -> int:
     One that an earlier fault has told to stop may still be leaving, held up by a Redis that did not answer then.
     """
     for at, its in run.pool.items():
-        if its == pool and run.workers[at].poll() is None and LEAVING not in run.log_of(at):
+        if its == pool and run.workers.stays(at) and LEAVING not in run.log_of(at):
             run.working(at)  # it may just be starting: then SIGTERM ends it as it ends any Python
             return at
     at = run.chances.randrange(2)

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
 
 class Processes:
     """Processes of one kind, each a group of its own, started again when they have ended."""
 
     def __init__(self, number: int, start: Callable[[int], subprocess.Popen[bytes]]) -> None:
         self._start = start
+        self._told: set[int] = set()
         self.running = [start(at) for at in range(number)]
 
     def __getitem__(self, at: int) -> subprocess.Popen[bytes]:
@@ -23,8 +26,15 @@ class Processes:
 
     def send(self, at: int, number: signal.Signals, *, group: bool = False) -> None:
         """Send one a signal, or its whole group."""
+        pid = self.running[at].pid
+        if number in STOPPING:
+            self._told.add(pid)
         with suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(self.running[at].pid, number)
+            (os.killpg if group else os.kill)(pid, number)
+
+    def stays(self, at: int) -> bool:
+        """Whether one runs and was not told to stop."""
+        return self.running[at].poll() is None and self.running[at].pid not in self._told
 
     def left(self, at: int, seconds: float) -> bool:
         """Whether one has ended by itself, after at most so long."""
