@@ -9,9 +9,11 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import trustme
+
+Server = TypeVar("Server", bound=socketserver.TCPServer)
 
 
 def answer(status: str, body: str = "", *headers: str) -> bytes:
@@ -75,7 +77,14 @@ def answering(
     data: bytes, context: ssl.SSLContext | None = None, inner: ssl.SSLContext | None = None
 ) -> Iterator[tuple[Answering, int]]:
     """A server, and its port."""
-    with Answering(data, context, inner) as server:
+    with running(Answering(data, context, inner)) as (server, port):
+        yield server, port
+
+
+@contextmanager
+def running(server: Server) -> Iterator[tuple[Server, int]]:
+    """A server that serves in a thread of its own, and its port."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

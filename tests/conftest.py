@@ -10,11 +10,13 @@ import signal
 import uuid
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 import redis
+import trustme
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
@@ -81,3 +83,12 @@ def outbox(client: redis.Redis, namespace: str) -> Iterator[Outbox]:
     yield outbox
     unknown = [key for key in client.scan_iter(f"{outbox.keys.prefix}*") if not outbox.keys.knows(key.decode())]
     assert not unknown, f"keys that docs and keys.py do not know: {unknown}"
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that requests trusts, by the variable that its users set."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    return authority

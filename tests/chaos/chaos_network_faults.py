@@ -55,7 +55,7 @@ def _(run: Run) -> None:
     hangs = run.folder / HANGS
     hangs.touch()
     for proxy in (run.workers_tracker, run.workers_tls):
-        run.in_loop(proxy.cut)  # whoever has a connection looks nothing up
+        run.in_loop(proxy.cut)  # an open connection needs no lookup
     time.sleep(run.chances.choice((2.0, LEASE_SECONDS + 1)))
     hangs.unlink()
 

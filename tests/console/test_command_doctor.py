@@ -37,8 +37,8 @@ def test_each_line_says_how_it_stands(insend: CommandLine) -> None:
 
 def test_a_tracker_that_cannot_be_reached_is_worth_a_look(insend: CommandLine) -> None:
     assert "127.0.0.1:1 cannot be reached" in finding(insend, "tracker", INSEND_TRACKER_URL="http://127.0.0.1:1/")
-    nowhere = finding(insend, "tracker", INSEND_TRACKER_URL="https://nobody.invalid/")
-    assert nowhere.startswith("bad: nobody.invalid:443 cannot be reached from here (no such host). Check ")
+    nowhere = finding(insend, "tracker", INSEND_TRACKER_URL="https://missing.invalid/")
+    assert nowhere.startswith("bad: missing.invalid:443 cannot be reached from here (no such host). Check ")
 
 
 def test_a_misspelt_variable_is_bad_and_one_of_no_known_name_is_worth_a_look(insend: CommandLine) -> None:
@@ -46,15 +46,6 @@ def test_a_misspelt_variable_is_bad_and_one_of_no_known_name_is_worth_a_look(ins
     assert finding(insend, "variables", INSEND_XYZ="1").startswith("look: INSEND_XYZ is not a setting")
     misspelt = finding(insend, "variables", INSEND_XYZ="", INSEND_SPOL="/var/lib/spool.db")
     assert misspelt.startswith("bad: INSEND_SPOL is not a setting and has no effect; did you mean INSEND_SPOOL?")
-
-
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that workers and the doctor trust."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    return authority
 
 
 def test_the_handshake_with_the_tracker_is_made_with_the_trust_of_a_worker_and_no_event_is_sent(

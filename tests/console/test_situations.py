@@ -230,7 +230,7 @@ def wrong_proxy_password(place: Place) -> Iterator[None]:
 
 @contextmanager
 def no_such_host(place: Place) -> Iterator[None]:
-    place.fails_at("http://nobody.invalid/watch/event")
+    place.fails_at("http://missing.invalid/watch/event")
     yield
 
 

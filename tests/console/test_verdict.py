@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
+from sample_status import AT_0211, NOW
+from sample_status import OK as STATUS
 
 from insend_relay.console.remedies import remedy
 from insend_relay.console.verdict import verdict
@@ -16,27 +18,7 @@ from insend_relay.outbox.jumps import Jump
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.status import Failing, Paused, Refusal, Status
 
-NOW = 1_700_000_000_000
-AT_0211 = 1_699_927_860_000  # 2023-11-14 02:11 UTC
-OK = Status(
-    accepted=100,
-    delivered=88,
-    waiting=12,
-    dead=0,
-    discarded=0,
-    replayed=0,
-    spooled=0,
-    duplicates_possible=0,
-    no_visitor=0,
-    oldest_waiting_seconds=0.3,
-    held_lanes=0,
-    paused=[],
-    redis_headroom_bytes=None,
-    full_in_seconds=None,
-    balanced=True,
-    now_ms=NOW,
-    workers=Workers(2, "web-1:4711", 1.0),
-)
+OK = replace(STATUS, workers=Workers(2, "web-1:4711", 1.0))
 AT_2211 = NOW - 100_000  # 2023-11-14 22:11 UTC
 DOWN = Paused("shop", AT_2211, NOW + 40_000, "503", operator=False, fault="passing", delivered_at_ms=AT_0211)
 REVOKED = Paused("third", AT_0211 + 1, NOW + 40_000, "401: key revoked", operator=False, fault="key")

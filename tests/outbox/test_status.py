@@ -11,35 +11,17 @@ import pytest
 import redis
 from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put, snapshot
 from lanes import replay as replay_one
+from sample_status import AT_0211, OK
 
 from insend_relay.console.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.status import ENDS, Paused, Status, read_paused, read_refusal, read_status, span
+from insend_relay.outbox.status import ENDS, Paused, read_paused, read_refusal, read_status, span
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
 MINUTE_MS = 60_000
-OK = Status(
-    accepted=100,
-    delivered=88,
-    waiting=12,
-    dead=0,
-    discarded=0,
-    replayed=0,
-    spooled=0,
-    duplicates_possible=0,
-    no_visitor=0,
-    oldest_waiting_seconds=0.3,
-    held_lanes=0,
-    paused=[],
-    redis_headroom_bytes=None,
-    full_in_seconds=None,
-    balanced=True,
-    now_ms=1_700_000_000_000,
-)
-AT_0211 = 1_699_927_860_000  # 2023-11-14 02:11 UTC
 DOWN = Paused("shop", AT_0211, OK.now_ms + 40_000, "503", operator=False, fault="passing")
 BY_HAND = Paused("shop", AT_0211, None, "paused by an operator", operator=True)
 

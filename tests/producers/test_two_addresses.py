@@ -145,7 +145,7 @@ def test_when_none_works_the_error_is_what_a_server_said(
     first: str, kind: type[Exception], server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports = [free_port(), server.port if first == "password" else free_port()]
-    url = resolve_to(monkeypatch, *ports).replace("redis://", "redis://nobody:open-sesame@")
+    url = resolve_to(monkeypatch, *ports).replace("redis://", "redis://stranger:open-sesame@")
     with connect(url) as client, pytest.raises(kind):
         Outbox(client).apps()
 

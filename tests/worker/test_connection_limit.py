@@ -1,4 +1,4 @@
-"""A tracker that limits the connections of an address: the limit is kept to, and nobody takes it for an outage."""
+"""A tracker that limits the connections of an address: it is obeyed, and is not taken for an outage."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import gevent
@@ -37,15 +36,6 @@ def tried(url: str) -> Outcome | None:
         return found
     finally:
         client.close()
-
-
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that the client trusts."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    return authority
 
 
 @pytest.mark.parametrize(
@@ -138,7 +128,7 @@ def test_a_proxy_that_does_not_reach_the_tracker_is_told_from_one_that_may_not(
 
 def test_nobody_listens_passes_and_no_such_host_does_not() -> None:
     for look in (posted, tried):
-        refused, unknown = look("http://127.0.0.1:1/"), look("http://nobody.invalid/")
+        refused, unknown = look("http://127.0.0.1:1/"), look("http://missing.invalid/")
         assert refused
         assert unknown
         assert (refused.fault, refused.text) == ("passing", "connection refused")

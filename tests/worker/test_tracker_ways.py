@@ -6,14 +6,13 @@ import base64
 import contextlib
 import socketserver
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 import trustme
+from answering import certified, running
 
 from insend_relay.outbox.record import Record, new_id
 from insend_relay.worker.form import form
@@ -75,33 +74,11 @@ class Serving(socketserver.ThreadingTCPServer):
         return head
 
 
-@contextmanager
-def serving(context: ssl.SSLContext | None, inner: ssl.SSLContext | None = None) -> Iterator[tuple[Serving, int]]:
+def serving(
+    context: ssl.SSLContext | None, inner: ssl.SSLContext | None = None
+) -> AbstractContextManager[tuple[Serving, int]]:
     """A server, and its port."""
-    with Serving(context, inner) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server, server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def certified(authority: trustme.CA, name: str) -> ssl.SSLContext:
-    """What a server of this name needs."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that requests is told of as its users do it."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    return authority
+    return running(Serving(context, inner))
 
 
 @contextmanager
@@ -130,7 +107,7 @@ def test_a_tracker_behind_tls_is_reached_on_one_connection(authority: trustme.CA
 @pytest.mark.parametrize(
     ("why", "words"),
     [
-        ("somebody else's", "unable to get local issuer certificate"),
+        ("another authority's", "unable to get local issuer certificate"),
         ("of another name", "IP address mismatch, certificate is not valid for '127.0.0.1'"),
     ],
 )
@@ -139,7 +116,7 @@ def test_a_bad_certificate_is_refused_before_anything_is_sent(
     why: str,
     words: str,
 ) -> None:
-    issuer, name = (trustme.CA(), "127.0.0.1") if why == "somebody else's" else (authority, "shop.example.com")
+    issuer, name = (trustme.CA(), "127.0.0.1") if why == "another authority's" else (authority, "shop.example.com")
     with serving(certified(issuer, name)) as (server, port):
         outcome = posted(f"https://127.0.0.1:{port}/watch/event", 1)[0]
     assert (outcome.kind, outcome.reason, outcome.doubtful) == ("refused", "TLS failed: " + words, False)
