@@ -109,7 +109,7 @@ def test_what_is_no_error_of_the_client_passes_unchanged() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense", "redis://127.0.0.1:port", "redis://h/0?foo=bar"])
-def test_an_address_that_is_none_is_a_setting_to_mend(url: str) -> None:
+def test_an_address_that_is_none_is_a_setting_to_correct(url: str) -> None:
     with pytest.raises(SettingsError, match="INSEND_REDIS_URL"):
         connect(url)
 
