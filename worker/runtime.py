@@ -9,9 +9,11 @@ stop instead.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 EX_SOFTWARE = 70  # sysexits.h
 LAST_SECONDS = 4.0
 LOOK_SECONDS = 0.5
+LAST_WORDS_SECONDS = 1.0
 HINT_MS = 500  # within which nobody publishes a second hint
 
 
@@ -68,6 +71,11 @@ class Process:
 def _pool_index() -> int | None:
     """The number of this process in its pool; None in the main process."""
     return getattr(current_process(), "index", None)
+
+
+def _say_what_holds_it_up(seconds: float) -> None:
+    logger.critical("stopping took longer than %g s: leaving with code %d; its threads are at:", seconds, EX_SOFTWARE)
+    faulthandler.dump_traceback()
 
 
 def _say_resumed(app: str) -> None:
@@ -120,11 +128,14 @@ class Runtime:
         """End the process, and with it its pool's, when it outlives its grace period by far; for a thread of its own.
 
         Whatever still holds it up then (a Redis that hangs) has nothing more to save: leases end by themselves, and
-        what may have been sent is marked by whoever claims it next.
+        what may have been sent is marked by whoever claims it next. The log says where each thread was.
         """
         longest = self._settings.stop_seconds + LAST_SECONDS
         while not self._everyone.asked_at or time.monotonic() - self._everyone.asked_at < longest:
             time.sleep(LOOK_SECONDS)
+        saying = threading.Thread(target=_say_what_holds_it_up, args=(longest,), daemon=True)
+        saying.start()
+        saying.join(LAST_WORDS_SECONDS)  # whoever reads the log may hang too
         os._exit(EX_SOFTWARE)
 
     def flush_spool(self) -> None:
