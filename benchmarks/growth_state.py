@@ -13,12 +13,12 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))
 from peer_event import APP_KEY, cart_payload, people
 
+from insend_relay.operations.status import read_status
 from insend_relay.outbox.connection import run_together
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.scripts import Call, Calls
-from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 

@@ -18,7 +18,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console.command import cli
+from insend_relay.console.commands.main import cli
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
@@ -28,7 +28,7 @@ from insend_relay.outbox.store import Claim, Outbox
 
 ALICE = Lane("shop", "v", "alice")
 BOB = Lane("shop", "v", "bob")
-PROGRAM = "from insend_relay.console.command import main; main()"
+PROGRAM = "from insend_relay.console.commands.main import main; main()"
 LEASE_MS = 30_000
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from outbox_model import Event, Model
 
+from insend_relay.operations.dead import DeadLetters, Letter
+from insend_relay.operations.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox import record
-from insend_relay.outbox.dead import DeadLetters, Letter
 from insend_relay.outbox.errors import Busy, Changed, NotFound
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox.store import Outbox
 
 LANES = [Lane("a", "v", "1"), Lane("a", "v", "2"), Lane("a", "g", "1"), Lane("b", "v", "1"), Lane("b", "g", "1")]

@@ -21,10 +21,10 @@ from billiard import current_process
 from celery import Celery
 
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.flush import Flusher
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.flush import Flusher
+from insend_relay.spool.spool import Spool
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.health import Door, Health
 from insend_relay.worker.progress import Progress

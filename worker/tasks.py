@@ -12,8 +12,8 @@ import logging
 
 from celery import Celery
 
+from insend_relay.operations.replay import Replay
 from insend_relay.outbox.errors import NotFound, OutboxError
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import Settings
 from insend_relay.worker.runtime import Runtime
 

@@ -12,7 +12,7 @@ import pytest
 from command_line import CommandLine, alive, put
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console import exits
+from insend_relay.console.commands import exits
 from insend_relay.outbox.errors import InvalidEvent, NotAccepted, OutboxError, RelayError, SettingsError
 from insend_relay.outbox.store import Outbox
 
@@ -38,7 +38,7 @@ EVERY = [[name] for name in COMMANDS if name != "dead"] + [
 AWAY = {"INSEND_REDIS_URL": "redis://127.0.0.1:1/0"}
 LOADED = """
 import sys
-from insend_relay.console.command import cli
+from insend_relay.console.commands.main import cli
 cli(sys.argv[1:], standalone_mode=False)
 print(*sys.modules)
 """
@@ -207,7 +207,7 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     ("module", "pool"), [("celery", "prefork"), ("tenacity", "prefork"), ("gevent", "prefork"), ("gevent", "gevent")]
 )
 def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine, module: str, pool: str) -> None:
-    program = f"import sys; sys.modules[{module!r}] = None; from insend_relay.console.command import main; main()"
+    program = f"import sys; sys.modules[{module!r}] = None; from insend_relay.console.commands.main import main; main()"
     found = subprocess.run(
         [sys.executable, "-c", program, "worker"],
         env=insend.environment(INSEND_POOL=pool),
@@ -236,7 +236,7 @@ def patch():
     print(*sys.modules)
     raise SystemExit(0)
 gevent.monkey.patch_all = patch
-from insend_relay.console.command import main
+from insend_relay.console.commands.main import main
 main()
 """
     found = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, event, letter
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.outbox.dead import DeadLetters, Letter
+from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox
@@ -78,7 +78,7 @@ def test_the_table_is_cut_and_says_how_many_more_there_are(
     letter(outbox)
     letter(outbox)
     letter(outbox)
-    monkeypatch.setattr("insend_relay.console.dead_commands._ON_SCREEN", 2)
+    monkeypatch.setattr("insend_relay.console.commands.dead._ON_SCREEN", 2)
     assert "... and 1 more" in insend("dead", "list").stdout
 
 

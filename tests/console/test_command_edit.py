@@ -12,7 +12,7 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, a_worker, bury, claim, letter, settle
 from corrected_letters import RIGHT, STORED, invalid, waiting
 
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from command_line import ALICE, CommandLine, claim, put
 from waiting import wait_until
 
+from insend_relay.operations.status import read_status
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried
 

@@ -7,9 +7,9 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, a_worker, bury, event, letter, settle
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.replay import Replay, overdue
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import Replay, overdue
 from insend_relay.outbox.store import Claim, Outbox
 
 
@@ -20,7 +20,7 @@ def refuse(outbox: Outbox, held: Claim) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for what a worker that is not there would have to send."""
-    monkeypatch.setattr("insend_relay.console.replay_command._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("insend_relay.console.commands.replay._PATIENCE_SECONDS", 0)
 
 
 def test_replay_shows_what_it_sends_and_sums_up_what_became_of_it(

@@ -9,7 +9,7 @@ import redis
 from command_line import ALICE, BOB, CommandLine, alive, claim, letter, put
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried

@@ -4,7 +4,7 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, alive, claim, event, letter, put
 from waiting import wait_until
 
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried
@@ -32,7 +32,7 @@ def test_it_says_what_waits_and_why_the_first_is_held(insend: CommandLine, outbo
 def test_dead_letters_of_the_visitor_are_listed(
     insend: CommandLine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.visitor_command._LETTERS_ON_SCREEN", 1)
+    monkeypatch.setattr("insend_relay.console.commands.visitor._LETTERS_ON_SCREEN", 1)
     dead = [letter(outbox, ALICE), letter(outbox, ALICE)]
     letter(outbox, BOB)
     shown = insend("visitor", "alice").stdout
@@ -161,7 +161,7 @@ def test_discard_all_asks_with_the_count_and_keeps_what_came_in_since(insend: Co
 def test_discard_all_leaves_an_event_that_is_being_sent_and_says_so(
     insend: CommandLine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.visitor_command._WORKER_SECONDS", -30.0)
+    monkeypatch.setattr("insend_relay.console.commands.visitor._WORKER_SECONDS", -30.0)
     put(outbox)
     put(outbox)
     outbox.claim("celery@host:7#token", 1, lease_ms=60_000)

@@ -15,8 +15,8 @@ from command_line import ALICE, CommandLine, bury, claim, event
 from corrected_letters import RIGHT, invalid, waiting
 from waiting import wait_until
 
-from insend_relay.outbox.dead import DeadLetters
-from insend_relay.outbox.repair import Corrected, repair
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.repair import Corrected, repair
 from insend_relay.outbox.store import Outbox
 
 

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import pytest
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.sandbox import CannotListen, Received, Sandbox
-from insend_relay.console.sandbox_http import Answer
+from insend_relay.console.sandbox.sandbox import CannotListen, Received, Sandbox
+from insend_relay.console.sandbox.server import Answer
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
@@ -321,7 +321,7 @@ def test_while_it_refuses_nobody_else_gets_its_port_to_listen_on(sandbox: Sandbo
 def test_a_port_that_somebody_else_listens_on_meanwhile_is_waited_for(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.sandbox_door._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("insend_relay.console.sandbox.door._PATIENCE_SECONDS", 0.1)
     sandbox.misbehave(refuse_for=3600)
     with closing(socket.socket()) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

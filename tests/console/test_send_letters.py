@@ -11,12 +11,12 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, bury, claim, letter, put
 from command_line import event as some_event
 
-from insend_relay.console import send_file
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.console.commands import send_file
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.repair import Corrected, repair, resend
 from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode, new_id
-from insend_relay.outbox.repair import Corrected, repair, resend
 from insend_relay.outbox.store import Outbox
 
 ACCOUNT = {"app_key": "shop", "visitor_uid": "alice", "type": "purchase", "domain": "shop.example.com"}

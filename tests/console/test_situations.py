@@ -20,18 +20,18 @@ from command_line import ALICE, CommandLine, alive, claim, event, letter, put, s
 from delivering import payload
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
+from insend_relay.operations.status import read_clock, read_ledger, read_paused
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
-from insend_relay.outbox.status import read_clock, read_ledger, read_paused
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
+from insend_relay.spool.spool import Spool
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.stop import Stop
 

@@ -21,12 +21,12 @@ from lanes import (
 )
 from outages import NO_CALM, fails
 
-from insend_relay.outbox.audit import audit
+from insend_relay.operations.audit import audit
+from insend_relay.operations.visitor import bury_head, look_up
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
 from insend_relay.outbox.store import Claim, Outbox
 from insend_relay.outbox.trying import Tried
-from insend_relay.outbox.visitor import bury_head, look_up
 
 
 def log_in(outbox: Outbox, lane: Lane = ALICE, guest: Lane = GUEST) -> bytes:

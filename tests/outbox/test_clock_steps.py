@@ -27,15 +27,15 @@ from lanes import (
 )
 from outages import fails
 
-from insend_relay.console.filters import Wanted
-from insend_relay.console.verdict import verdict
+from insend_relay.console.commands.filters import Wanted
+from insend_relay.console.commands.verdict import verdict
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.replay import Replay
+from insend_relay.operations.status import read_paused, read_status, span
 from insend_relay.outbox.clock_steps import ClockSteps, FarAhead
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import MAX_LEASE_SECONDS, MAX_TURN_SECONDS, MAX_WAIT_SECONDS
-from insend_relay.outbox.status import read_paused, read_status, span
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 

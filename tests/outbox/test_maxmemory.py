@@ -11,16 +11,16 @@ import redis
 from lanes import LEASE_MS, books, bury, discard, erase, put, replay, snapshot
 from tools import missing
 
-from insend_relay.console.embedded import EmbeddedRedis, NoServer
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, NoServer
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
+from insend_relay.operations.repair import Corrected, Resent, repair, resend
+from insend_relay.operations.replay import Replay, overdue
 from insend_relay.outbox import record
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters
-from insend_relay.outbox.discard_lane import LaneDiscard, last_accepted
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.repair import Corrected, Resent, repair, resend
-from insend_relay.outbox.replay import Replay, overdue
 from insend_relay.outbox.store import Claim, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import insend_relay.console
+from insend_relay.console.sandbox.quickstart import examples
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
@@ -20,7 +18,7 @@ from insend_relay.producers.request import Request, serving
 
 Kept = Callable[[str], list[Record]]
 Run = Callable[[Callable[[Any], Any]], list[Any]]
-EXAMPLES = json.loads((Path(insend_relay.console.__file__).parent / "examples.json").read_text(encoding="utf-8"))
+EXAMPLES = examples()
 PAGE = {
     "url": "https://shop.example.com/p/1?a=%D1%8F",
     "path": "/p/1",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from delivering import APP, Append, WorkerProcess, payload
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings

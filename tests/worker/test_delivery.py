@@ -21,16 +21,16 @@ from answering import answer, answering
 from delivering import APP, Append, drained, ledger, payload
 from waiting import wait_until
 
-from insend_relay.console.sandbox import Received, Sandbox
+from insend_relay.console.sandbox.sandbox import Received, Sandbox
+from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.replay import replay
+from insend_relay.operations.status import read_paused
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import Executor
-from insend_relay.outbox.dead import DeadLetters, Filter
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import replay
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.status import read_paused
 from insend_relay.outbox.store import Claim, Claims, Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery

@@ -9,7 +9,7 @@ from delivering import APP, Append, drained
 from lanes import come_due
 from waiting import wait_until
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried

@@ -14,10 +14,10 @@ import redis
 from delivering import Append, WorkerProcess, drained
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
+from insend_relay.operations.status import read_status
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import lane_run
 from insend_relay.worker.log_limit import FIRST_OF_A_KIND

@@ -17,18 +17,18 @@ from delivering import APP, Append, WorkerProcess, drained, ledger, payload
 from lanes import come_due
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Received, Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Received, Sandbox
+from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.replay import Replay
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters, Filter
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.spool import Spool
 from insend_relay.worker.app import make_app
 
 StartWorker = Callable[..., WorkerProcess]

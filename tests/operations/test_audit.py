@@ -1,0 +1,210 @@
+"""The recount: silent when all is well, also under live traffic, and naming what is not."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lanes import ALICE, BOB, GUEST, OTHER, bury, claim, discard, ledger, letter, put
+from lanes import replay as replay_one
+from waiting import wait_until
+
+from insend_relay.operations import audit as auditing
+from insend_relay.operations.audit import audit, moved
+from insend_relay.outbox import record, scripts
+from insend_relay.outbox.connection import connect
+from insend_relay.outbox.keys import Keys, Lane
+from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.trying import Tried
+
+DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
+
+
+def busy_day(outbox: Outbox) -> None:
+    """Events in every state there is."""
+    letters = [letter(outbox, lane) for lane in (ALICE, BOB, GUEST)]
+    replay_one(outbox, letters[0])
+    discard(outbox, letters[1])
+    for number in range(6):
+        put(outbox, Lane("shop", "v", f"v-{number}"), idempotency_key=f"key-{number}")
+    first, second, third, *_ = claim(outbox)
+    outbox.settle(first, lease_ms=0)
+    outbox.retry(second, Tried(second.id, 1, 0, 1, 1, "answered 503"), delay_ms=60_000)
+    bury(outbox, third)
+    put(outbox, OTHER)
+    outbox.pause("second")
+    outbox.bury_invalid("shop", record.new_id(), lane=None, type="link", payload=b"", faults="no")
+
+
+def test_an_empty_outbox_balances(outbox: Outbox) -> None:
+    found = audit(outbox)
+    assert (found.balanced, found.findings) == (True, [])
+
+
+def test_events_in_every_state_balance_and_are_recounted(outbox: Outbox) -> None:
+    busy_day(outbox)
+    found = audit(outbox)
+    assert found.findings == []
+    assert found.balanced
+    assert found.counts["waiting"] == found.counts["recounted_waiting"] == 6
+    assert found.counts["dead"] == found.counts["recounted_dead"] == 3
+    assert found.as_dict() == {"balanced": True, "findings": [], "counts": found.counts}
+
+
+def test_a_recount_walks_over_more_keys_than_fit_one_batch(outbox: Outbox) -> None:
+    for number in range(1_200):
+        put(outbox, Lane("shop", "v", f"v-{number}"))
+    found = audit(outbox)
+    assert (found.findings, found.counts["recounted_waiting"]) == ([], 1_200)
+
+
+@pytest.mark.parametrize(
+    ("harm", "finding"),
+    [
+        (lambda keys: ("HINCRBY", keys.ledger, "accepted", 1), r"ledger: accepted \d+ is not"),
+        (lambda keys: ("LPOP", keys.lane(OTHER)), r"waiting: the ledger says 6, the lanes hold 5"),
+        (lambda keys: ("RPUSH", keys.lane(OTHER), "x"), r"waiting: the ledger says 6, the lanes hold 7"),
+        (lambda keys: ("HSET", keys.dead, "x", "y"), r"dead: the ledger says 3, the key dead has 4"),
+        (lambda keys: ("ZADD", keys.dead_index, 1, "x"), r"dead: the ledger says 3, the key dead:index has 4"),
+        (lambda keys: ("HSET", keys.dead_groups, "a\tb", 2), r"dead: the ledger says 3, the key dead:groups has 5"),
+        (lambda keys: ("ZREM", keys.due("second"), str(OTHER)), r"lane second/v/alice: holds events and is not in"),
+        (lambda keys: ("ZADD", keys.due("shop"), 1, "shop/v/none"), r"lane shop/v/none: is in due:shop and holds no"),
+        (lambda keys: ("ZREM", keys.apps, "second"), r"app second: has a schedule and is not among the apps"),
+        (lambda keys: ("HSET", keys.lease, "shop/v/none", "x"), r"lane shop/v/none: is in lease and holds no event"),
+        (lambda keys: ("HSET", keys.trying, "shop/v/none", "x"), r"lane shop/v/none: is in trying and holds no event"),
+        (lambda keys: ("HSET", keys.replaying, "shop/v/none", ""), r"lane shop/v/none: is in replaying and holds no"),
+        (lambda keys: ("ZADD", keys.failing, 1, "shop/v/none"), r"lane shop/v/none: is in failing and holds no event"),
+        (lambda keys: ("SET", keys.prefix + "stranger", 1, "PX", 60_000), r"unknown key \S+stranger"),
+    ],
+)
+def test_what_is_wrong_is_named(outbox: Outbox, harm: Callable[[Keys], tuple[object, ...]], finding: str) -> None:
+    busy_day(outbox)
+    outbox.read(*harm(outbox.keys))
+    found = audit(outbox)
+    assert not found.balanced
+    assert any(re.match(finding, said) for said in found.findings), found.findings
+    assert len(found.findings) <= 2, "and little else"
+    outbox.read("DEL", outbox.keys.prefix + "stranger")
+
+
+def test_a_lane_of_a_name_that_is_none_is_named(outbox: Outbox) -> None:
+    outbox.read("RPUSH", outbox.keys.lane("nonsense"), "x")
+    assert "lane nonsense: that is no lane's name" in audit(outbox).findings
+
+
+def test_of_many_findings_the_first_are_named_and_the_rest_counted(outbox: Outbox) -> None:
+    for number in range(auditing.NAMED + 7):
+        outbox.read("HSET", outbox.keys.lease, f"shop/v/v-{number}", "x")
+    findings = audit(outbox).findings
+    assert len(findings) == auditing.NAMED + 1
+    assert findings[-1] == "and 7 more of this kind"
+
+
+class _Meddling:
+    """A client between whose commands something else happens."""
+
+    def __init__(self, redis: Any, meddle: Callable[[tuple[Any, ...]], None]) -> None:
+        self.redis = redis
+        self.meddle = meddle
+
+    def execute_command(self, *args: Any) -> Any:
+        reply = self.redis.execute_command(*args)
+        self.meddle(args)
+        return reply
+
+
+def test_a_lane_that_is_emptied_and_filled_between_any_two_commands_is_no_finding(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    full = True
+
+    def meddle(_: tuple[Any, ...]) -> None:
+        nonlocal full
+        if full:
+            (held,) = claim(outbox)
+            outbox.settle(held, lease_ms=0)
+        else:
+            put(outbox, ALICE)
+        full = not full
+
+    assert audit(Outbox(_Meddling(outbox.redis, meddle), namespace=outbox.keys.namespace)).findings == []
+
+
+class _Repeating:
+    """A Redis whose SCAN names a key twice, as it may while its table is resized."""
+
+    def __init__(self, redis: Any) -> None:
+        self.redis = redis
+
+    def execute_command(self, *args: Any) -> Any:
+        reply = self.redis.execute_command(*args)
+        return (reply[0], [*reply[1], *reply[1]]) if args[0] == "SCAN" else reply
+
+
+def test_a_lane_that_the_walk_meets_twice_is_counted_once(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    found = audit(Outbox(_Repeating(outbox.redis), namespace=outbox.keys.namespace))
+    assert (found.findings, found.counts["recounted_waiting"]) == ([], 1)
+
+
+def test_live_traffic_is_no_finding(outbox: Outbox, redis_url: str) -> None:
+    stop = threading.Event()
+
+    def traffic(seed: int) -> None:
+        with connect(redis_url) as client:
+            mine = Outbox(client, namespace=outbox.keys.namespace)
+            number = 0
+            while not stop.is_set():
+                number += 1
+                put(mine, Lane("shop", "v", f"v-{seed}-{number % 50}"))
+                for at, held in enumerate(mine.claim(f"w-{seed}", 3, lease_ms=60_000)):
+                    if (number + at) % 5:
+                        mine.settle(held, lease_ms=0)
+                    else:
+                        bury(mine, held, lease_ms=0)
+                        replay_one(mine, held.id)
+
+    threads = [threading.Thread(target=traffic, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: ledger(outbox, "accepted")[0] > 100)
+        findings = audit(outbox).findings
+        while ledger(outbox, "accepted")[0] < 2_000:
+            assert all(thread.is_alive() for thread in threads)
+            findings += audit(outbox).findings
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert findings == []
+
+
+def test_what_moved_is_told_from_the_ledger_even_when_letters_come_and_go() -> None:
+    before = {"accepted": 10, "delivered": 5, "waiting": 3, "dead": 2, "discarded": 0, "replayed": 0}
+    assert moved(before, before) == 0
+    after = {"accepted": 14, "delivered": 7, "waiting": 4, "dead": 2, "discarded": 1, "replayed": 3}
+    assert moved(before, after) == 4 + 2 + 1 + 3 + 4, "four were buried, or there would be fewer letters"
+
+
+def test_the_table_in_the_docs_names_exactly_the_keys_that_there_are() -> None:
+    keys = Keys("NAMESPACE")
+    documented = set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    fixed = {
+        value for name, value in vars(keys).items() if isinstance(value, str) and name not in {"namespace", "prefix"}
+    }
+    families = {keys.due("APP"), keys.lane("LANE"), keys.outage("APP"), keys.suspects("APP"), keys.replay("RUN")}
+    families |= {keys.behind("LANE"), keys.slot("SLOT"), keys.spool("FILE")}
+    families |= {keys.prefix + name for name in ("pulse:MINUTE", "once:APP:KEY", "erased:HASH")}  # spelled by scripts
+    assert documented == {name.removeprefix(keys.prefix).replace("{NAMESPACE}:", "") for name in fixed | families}
+
+
+def test_the_scripts_spell_no_key_that_the_docs_do_not_know() -> None:
+    documented = set(re.findall(r"^\| `([a-z:]+)", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    for path in scripts.FOLDER.rglob("*.lua"):
+        for family in re.findall(r"prefix \.\. '([^']+)'", path.read_text(encoding="utf-8")):
+            assert family in documented, path.name
+            assert Keys().knows(f"{Keys().prefix}{family}x"), path.name
