@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import insend_relay.operations
+import insend_relay.outbox
+import insend_relay.spool
 from insend_relay.outbox import scripts
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Keys
@@ -27,6 +30,7 @@ LUA_WORDS |= {"not", "or", "repeat", "return", "then", "true", "until", "while"}
 LUA_GIVES = {"redis", "struct", "string", "math", "table", "tonumber", "tostring", "ipairs", "pairs", "unpack", "type"}
 FUNCTION = re.compile(r"^local function (\w+)\(([^)]*)\)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r"redis\.call\(\s*(?:'(\w+)')?|\b([a-z_]\w*)\(")
+CALLERS = (insend_relay.outbox, insend_relay.spool, insend_relay.operations)
 FIXED_KEYS = {name for name, value in vars(Keys()).items() if isinstance(value, str)} - {"namespace", "prefix"}
 
 
@@ -155,7 +159,8 @@ def test_refusals_come_before_the_first_write(name: str) -> None:
 
 
 def test_each_script_is_called_with_exactly_the_arguments_of_its_header() -> None:
-    calls = {name: arguments for path in scripts.FOLDER.parent.glob("*.py") for name, arguments in calls_in(path)}
+    modules = [path for package in CALLERS for path in Path(package.__file__ or "").parent.glob("*.py")]
+    calls = {name: arguments for path in modules for name, arguments in calls_in(path)}
     assert sorted(calls) == NAMES, "every file of lua/ has a caller, every caller a file"
     for name, arguments in calls.items():
         assert sorted(arguments) == sorted(scripts.load(name).arguments[1:]), name
