@@ -15,10 +15,13 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
+import gevent
 from billiard import current_process
 from celery import Celery
+from gevent import monkey
 
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.settings import Settings
@@ -76,6 +79,8 @@ def _pool_index() -> int | None:
 def _say_what_holds_it_up(seconds: float) -> None:
     logger.critical("stopping took longer than %g s: leaving with code %d; its threads are at:", seconds, EX_SOFTWARE)
     faulthandler.dump_traceback()
+    if monkey.is_module_patched("threading"):  # then Celery runs in a greenlet of this thread
+        traceback.print_stack(gevent.get_hub().parent.gr_frame)
 
 
 def _say_resumed(app: str) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import RedisError
 
 from insend_relay.outbox.addresses import Addresses
 from insend_relay.outbox.racing import Racing, RacingTls, racing_options
@@ -54,10 +55,30 @@ def _addresses(host: str, port: int) -> Addresses:
 
 
 class Channel(redis.Channel):
-    """kombu's, with our connections."""
+    """kombu's, with our connections, and one that closes also while Redis does not answer."""
 
     connection_class = _Tcp  # type: ignore[assignment]  # mypy sees no redis in kombu
     connection_class_ssl = _Tls  # type: ignore[assignment]  # see above
+
+    def close(self) -> None:
+        """Close it; a message that arrives within two seconds is still taken.
+
+        kombu waits here for the answer to its BRPOP, which Redis gives after a second at the latest. There is none when
+        the connection is dead, or when Redis's clock was set back after the BRPOP had come: it then ends an hour later.
+        """
+        connection: Any = self._in_poll  # while it waits for a message
+        if connection and not _answers(connection, self.brpop_timeout + 1.0):
+            connection.disconnect()
+            self._in_poll = False
+        super().close()  # type: ignore[no-untyped-call]  # kombu's
+
+
+def _answers(connection: Any, seconds: float) -> bool:
+    """Whether something arrives on a connection to Redis within this time."""
+    try:
+        return bool(connection.can_read(timeout=seconds))
+    except (OSError, RedisError):
+        return False
 
 
 class Transport(redis.Transport):

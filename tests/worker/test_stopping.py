@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from insend_relay.worker.runtime import EX_SOFTWARE
 
 HELD_UP = """
+{first}
 import logging, os, threading, time
 from celery import Celery
 from insend_relay.outbox.settings import Settings
@@ -25,18 +28,20 @@ worker.stop()
 {before}
 waits_for_ever()
 """
+PATCHED = "from gevent import monkey; monkey.patch_all()"
 LOG_HANGS = "logging.getLogger().handlers[0].lock.acquire()"
 
 
-def leave(before: str = "") -> subprocess.CompletedProcess[str]:
+def leave(*, first: str = "", before: str = "") -> subprocess.CompletedProcess[str]:
     """Run a worker whose main thread waits for ever."""
-    command = [sys.executable, "-c", HELD_UP.replace("{before}", before)]
+    command = [sys.executable, "-c", HELD_UP.replace("{first}", first).replace("{before}", before)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_log_says_what_holds_up_a_worker_that_does_not_stop() -> None:
+@pytest.mark.parametrize("first", ["", PATCHED], ids=["threads", "greenlets"])
+def test_the_log_says_what_holds_up_a_worker_that_does_not_stop(first: str) -> None:
     """The exit code alone would tell an operator nothing."""
-    result = leave()
+    result = leave(first=first)
     assert result.returncode == EX_SOFTWARE, result.stderr
     assert result.stderr.startswith("CRITICAL stopping took longer than 0.2 s: leaving with code 70"), result.stderr
     assert "in waits_for_ever" in result.stderr
@@ -44,5 +49,5 @@ def test_the_log_says_what_holds_up_a_worker_that_does_not_stop() -> None:
 
 def test_a_log_that_hangs_does_not_keep_it() -> None:
     """The lock of its handler may be what the worker waits for."""
-    result = leave(LOG_HANGS)
+    result = leave(before=LOG_HANGS)
     assert (result.returncode, result.stderr) == (EX_SOFTWARE, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import redis
 from delivering import Append, WorkerProcess, drained
 from faketime import HOUR, ClockedRedis, clocked_redis
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.connection import connect
@@ -107,3 +108,16 @@ def test_after_a_step_back_the_log_tells_when_another_fault_takes_the_place_of_t
     wait_until(lambda: "still paused, and now the tracker answers: 401" in worker.log.read_text())
     sandbox.behave()
     drained(outbox)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_a_worker_stops_although_redis_ends_no_wait_after_a_step_back(
+    pool: str, start_worker: Callable[..., WorkerProcess], client: redis.Redis, server: ClockedRedis
+) -> None:
+    """Its broker's connection waits for a message, a second by Redis's clock, which is now an hour and a second."""
+    worker = start_worker(pool=pool, stop_seconds=4)
+    worker.wait_ready()
+    wait_until(lambda: any(one["cmd"] == "brpop" for one in client.client_list()))
+    server.step(-HOUR)
+    worker.signal(signal.SIGTERM, group=False)
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
