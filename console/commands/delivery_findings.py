@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from insend_relay.console.commands.finding import Finding
 from insend_relay.console.commands.remedies import LONG_SECONDS, advice
 from insend_relay.console.terminal import counted, moment
-from insend_relay.operations.doctor import Facts, Finding
+from insend_relay.operations.doctor import Facts
 from insend_relay.operations.status import Paused, Status, span
 from insend_relay.outbox.masking import mask_answer
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from insend_relay.console.commands.delivery_findings import delivery_findings
 from insend_relay.console.commands.exits import FINDING, needs
+from insend_relay.console.commands.finding import Finding
+from insend_relay.console.commands.redis_findings import redis_findings
 from insend_relay.console.commands.verdict import STUCK_SECONDS
 from insend_relay.console.terminal import counted, json_option, plain, print_json, screen
-from insend_relay.operations.doctor import Finding, examine, examine_variables, read_facts
+from insend_relay.operations.doctor import read_facts
 from insend_relay.operations.status import span
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.settings import Settings, unknown_variables
 from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.unknown_variables import UnknownVariable
 from insend_relay.spool.spool import Spool
 
 _STYLES = {"good": "green", "look": "yellow", "bad": "bold red", "unseen": "cyan"}
@@ -32,12 +36,12 @@ def doctor(*, as_json: bool) -> None:
     Exit code 1 when something is BAD: then events may be lost, or are not delivered. Sends no event.
     """
     settings = Settings.from_env()
-    findings = [_tracker(settings), *examine_variables(unknown_variables())]
+    findings = [_tracker(settings), *_variables(unknown_variables())]
     takes_events = False
     try:
         with connect(settings.redis_url) as client:  # not open_outbox: it has to write, and this may be a replica
             facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)
-            findings = [*examine(facts, settings), *delivery_findings(facts), *findings]
+            findings = [*redis_findings(facts, settings), *delivery_findings(facts), *findings]
             takes_events = facts.status is not None and facts.status.refusal is None
     finally:  # with Redis away the rest is worth knowing all the more
         findings.append(_spool(settings, redis_takes_events=takes_events))
@@ -54,6 +58,16 @@ def _print(findings: list[Finding], *, as_json: bool) -> None:
     for each in findings:
         said = plain(f"{_WORDS[each.state]:10} ", _STYLES[each.state])
         console.print(said, plain(f"{each.about:12} {each.text}"), sep="", soft_wrap=True)
+
+
+def _variables(unknown: Sequence[UnknownVariable]) -> list[Finding]:
+    """The environment: a misspelt ``INSEND_SPOOL`` is a shop without a spool."""
+    if not unknown:
+        return [Finding("variables", "good", "each INSEND_* variable is a setting, or a platform's own")]
+    return [
+        Finding("variables", "bad" if each.near else "look", f"{each}. Correct its name, or remove it")
+        for each in unknown
+    ]
 
 
 def _tracker(settings: Settings) -> Finding:

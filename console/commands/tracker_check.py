@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import gevent
 
+from insend_relay.console.commands.finding import Finding
 from insend_relay.console.commands.remedies import remedy
-from insend_relay.operations.doctor import Finding
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.settings import Settings
 from insend_relay.worker.outcome import Outcome

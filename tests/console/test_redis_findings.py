@@ -9,8 +9,9 @@ import pytest
 import redis
 from lanes import put
 
+from insend_relay.console.commands.redis_findings import redis_findings
 from insend_relay.console.sandbox.embedded import EmbeddedRedis, Server
-from insend_relay.operations.doctor import Facts, examine, read_facts
+from insend_relay.operations.doctor import Facts, read_facts
 from insend_relay.operations.status import read_status
 from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.connection import connect
@@ -32,7 +33,7 @@ GOOD_INFO = {
 
 def said(facts: Facts, settings: Settings = LOCAL) -> dict[str, str]:
     """The findings: what about, and how it stands; the last of several."""
-    return {finding.about: f"{finding.state}: {finding.text}" for finding in examine(facts, settings)}
+    return {finding.about: f"{finding.state}: {finding.text}" for finding in redis_findings(facts, settings)}
 
 
 def with_info(**changes: str) -> Facts:
@@ -169,7 +170,7 @@ def test_others_keys_are_worth_a_look(outbox: Outbox, client: redis.Redis, names
 def test_the_way_to_redis_is_looked_at(url: str, words: list[str]) -> None:
     facts = with_info()
     facts.user = "default"
-    found = [finding for finding in examine(facts, Settings(redis_url=url)) if finding.about == "access"]
+    found = [finding for finding in redis_findings(facts, Settings(redis_url=url)) if finding.about == "access"]
     assert [word for word in words if any(word in finding.text for finding in found)] == words
     assert [finding.state for finding in found] == (["look"] * len(words) or ["good"])
     assert "secret" not in repr(found)
