@@ -67,7 +67,7 @@ class State:
                 self._calls.call(
                     "retry",
                     lane=claim.lane,
-                    fence=claim.fence,
+                    token=claim.token,
                     id=claim.id,
                     tried=Tried(claim.id, 1, 0, now_ms, now_ms, "answered 500: no").pack(),
                     delay_ms=HOUR_MS,
@@ -117,7 +117,7 @@ class State:
             raise SystemExit(f"{len(claims)} lanes were claimed instead of {CLAIMED}")
         self._send(
             self._calls.call(
-                "release", lane=claim.lane, fence=claim.fence, id=claim.id, delay_ms=0, tried=b"", doubt=""
+                "release", lane=claim.lane, token=claim.token, id=claim.id, delay_ms=0, tried=b"", doubt=""
             )
             for claim in claims
         )

@@ -11,70 +11,20 @@ import struct
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim, Claims
 from insend_relay.outbox.connection import Executor, check_server, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
 from insend_relay.outbox.fault import Fault
 from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
+from insend_relay.outbox.lease import new_token, shown
 from insend_relay.outbox.letter import group
-from insend_relay.outbox.masked import masked
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.trying import Tried
-
-
-@masked("fence", "now_ms")
-class Claim(NamedTuple):
-    """A leased lane and its head.
-
-    Attributes:
-        lane: The lane's name, ``APP/v/UID`` or ``APP/g/UID``.
-        fence: The fencing token of this lease; a later holder has a higher one.
-        data: The head's bytes as stored; ``record.decode`` reads them.
-        tried: What is known of the head's earlier attempts, as stored; empty when there were none.
-        now_ms: Redis's clock at the claim.
-        probe: Whether the app is paused, and this head shows whether the tracker takes events again.
-    """
-
-    lane: str
-    fence: int
-    data: bytes
-    tried: bytes
-    now_ms: int
-    probe: bool = False
-
-    @property
-    def id(self) -> bytes:
-        """The head's id, readable in every version of the record."""
-        return self.data[17:33]
-
-    @property
-    def app(self) -> str:
-        """The lane's application."""
-        return self.lane.partition("/")[0]
-
-    def attempts(self) -> Tried:
-        """What is known of the head's earlier attempts."""
-        return Tried.unpack(self.tried, self.id)
-
-    def following(self, data: bytes) -> Claim | None:
-        """The same lease with the next head, as settle and bury return it; None when there is none."""
-        return Claim(self.lane, self.fence, data, b"", self.now_ms) if data else None
-
-
-class Claims(list[Claim]):
-    """The lanes that one claim has leased.
-
-    Attributes:
-        alone: The only one has to be sent with nothing beside it: its worker has died twice.
-        make_room: The next in line has to be sent so, and waits until the caller has nothing under way.
-    """
-
-    alone = False
-    make_room = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +56,7 @@ class Verdict:
     elsewhere: bool = False
 
 
-_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">Q16sQ")  # around a lane, for settle.lua
+_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">40s16sQ")  # around a lane, for settle.lua
 Failure = Literal["unreachable", "closed", "server", "rejected"]
 
 
@@ -207,19 +157,31 @@ class Outbox:
 
     # Workers
 
-    def claim(self, worker: str, room: int, *, lease_ms: int, linger_ms: int = 0, alone: bool = True) -> Claims:
+    def claim(
+        self,
+        worker: str,
+        room: int,
+        *,
+        lease_ms: int,
+        token: bytes = b"",
+        linger_ms: int = 0,
+        alone: bool = True,
+    ) -> Claims:
         """Lease due lanes, at most ``room``, rotating over the apps that may be claimed.
 
         Args:
-            worker: Who claims; shown to operators up to a ``#``, which may be followed by the claim's own number.
+            worker: Who claims, ``HOST:PID``; shown to operators.
             room: How many lanes the caller can work on now; more than a thousand are not taken at a time.
-            lease_ms: How long nobody else may have them.
+            lease_ms: How long no other holder may have them.
+            token: From ``new_token``, for a caller that will ``unclaim`` it if no answer comes.
             linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
             alone: Whether the caller has no lane under way.
         """
-        now_ms, fence, word, *lanes = self._run(
+        token = token or new_token()
+        now_ms, word, *lanes = self._run(
             "claim",
             worker=worker,
+            token=token,
             room=room,
             lease_ms=lease_ms,
             linger_ms=linger_ms,
@@ -227,18 +189,14 @@ class Outbox:
             alone="1" if alone else "",
         )
         claims = Claims(
-            Claim(lane.decode(), fence, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
+            Claim(lane.decode(), token, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
         )
         claims.alone, claims.make_room = word == b"ALONE", word == b"MAKE_ROOM"
         return claims
 
-    def unclaim(self, worker: str) -> None:
-        """Give back what a claim of this name leased, when its answer never came.
-
-        Args:
-            worker: The name that the claim was made under; a name must not have been used for another.
-        """
-        self._run("unclaim", worker=worker)
+    def unclaim(self, token: bytes) -> None:
+        """Give back what the claim with this token leased, when its answer never came."""
+        self._run("unclaim", token=token)
 
     def wake(self) -> None:
         """Call a pump: there is more due than the caller can take."""
@@ -255,14 +213,14 @@ class Outbox:
         Raises:
             Busy: A worker holds the lane.
         """
-        status, *rest = self._run("seize", lane=str(lane), worker=worker, lease_ms=lease_ms)
+        token = new_token()
+        status, *rest = self._run("seize", lane=str(lane), worker=worker, token=token, lease_ms=lease_ms)
         if status == b"EMPTY":
             return None
         if status == b"BUSY":
-            holder = rest[0].decode().partition("#")[0]
-            raise Busy(f"{holder} is sending the first event of {lane} right now: try again in a moment")
-        now_ms, fence, data, tried = rest
-        return Claim(str(lane), fence, data, tried, now_ms)
+            raise Busy(f"{shown(rest[0])} is sending the first event of {lane} right now: try again in a moment")
+        now_ms, data, tried = rest
+        return Claim(str(lane), token, data, tried, now_ms)
 
     def settle(self, claim: Claim, *, lease_ms: int) -> Claim | None:
         """The head was answered 200: it is delivered. Returns the lane's next head, leased for ``lease_ms`` from now.
@@ -279,7 +237,7 @@ class Outbox:
             delivered: Each lane once, with its ``lease_ms``; up to a thousand, at least one.
         """
         held = [
-            _HELD.pack(len(lane := claim.lane.encode())) + lane + _OF_LEASE.pack(claim.fence, claim.id, lease_ms)
+            _HELD.pack(len(lane := claim.lane.encode())) + lane + _OF_LEASE.pack(claim.token, claim.id, lease_ms)
             for claim, lease_ms in delivered
         ]
         outage_over, *following = self._run("settle", app=app, version=record.VERSION, held=b"".join(held))
@@ -310,7 +268,7 @@ class Outbox:
         status = self._run(
             verb,
             lane=claim.lane,
-            fence=claim.fence,
+            token=claim.token,
             id=claim.id,
             delay_ms=max(0, delay_ms),
             tried=tried,
@@ -348,7 +306,7 @@ class Outbox:
         reply = self._run(
             "bury",
             lane=claim.lane,
-            fence=claim.fence,
+            token=claim.token,
             id=claim.id,
             group=group(type, reason),
             meta=meta,

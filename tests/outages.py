@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lanes import ALICE, claim, put
 
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Failure, Guard, Outbox, Verdict
+from insend_relay.outbox.store import Failure, Guard, Outbox, Verdict
 from insend_relay.outbox.trying import Tried
 
 GUARD = Guard()

@@ -20,13 +20,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.stop import stop_base
 
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, Overtaken
 from insend_relay.outbox.fault import Fault
 from insend_relay.outbox.letter import letter_meta, type_of
 from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.form import form

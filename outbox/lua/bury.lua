@@ -1,16 +1,16 @@
 -- bury: the head of a leased lane becomes a dead letter; the lane goes on.
 -- KEYS: ledger apps lease trying failing doubtful wake replaying dead dead_index dead_groups
--- ARGV: prefix lane fence id group meta doubt if_open lease_ms version
+-- ARGV: prefix lane token id group meta doubt if_open lease_ms version
 -- Returns: {'BURIED' | 'ALREADY', next record or ''} | {'SUPERSEDED' | 'PAUSED', ''}
 -- Invariant: the record leaves its lane and enters the dead letters in one step, unchanged.
 -- Shared: clock pump lane barrier advance letter
 local ledger, apps, lease, trying, failing, doubtful, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, lane, fence, id, group, meta, doubt, if_open, lease_ms, version = unpack(ARGV)
+local prefix, lane, token, id, group, meta, doubt, if_open, lease_ms, version = unpack(ARGV)
 -- body
-local status, head, worker = standing(lane, fence, id)
+local status, head, worker = standing(lane, token, id)
 
 local function go_on(following)
-  local going = {lane, following, struct.pack('>I8', fence), worker, lease_ms}
+  local going = {lane, following, token, worker, lease_ms}
   return advance(app_of(lane), 1, {going}, version)[1]
 end
 

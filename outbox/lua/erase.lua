@@ -23,7 +23,7 @@ local erased = count > 0 and redis.call('RPOP', key, count) or {}
 local reply = {'MORE', ''}
 for i, record in ipairs(erased) do
   local id = id_of(record)
-  local left_behind = held and string.sub(held, 9, 24) == id
+  local left_behind = held and leased_id(held) == id
   local marked = redis.call('ZREM', doubtful, id) == 1
   forget_replay(lane, replayed, id)
   reply[i + 2] = {record, (left_behind or marked) and 1 or 0}
@@ -39,6 +39,6 @@ if left == 0 then
     reply[1] = 'ERASED'
   end
 elseif sending and left == 1 then
-  reply[1], reply[2] = 'SENDING', string.sub(held, 9)
+  reply[1], reply[2] = 'SENDING', leased_id(held) .. holder_of(held)
 end
 return reply

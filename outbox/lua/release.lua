@@ -1,14 +1,14 @@
 -- release: give a leased lane back with nothing decided and no attempt counted.
 -- KEYS: ledger apps lease trying failing doubtful wake
--- ARGV: prefix lane fence id delay_ms tried doubt
+-- ARGV: prefix lane token id delay_ms tried doubt
 -- Returns: {'RELEASED' | 'ALREADY' | 'SUPERSEDED'}
 -- Invariant: the lane's records are untouched. tried '' leaves what is known of the head as it is; else its attempts stay
 --   as they are stored, since report may have taken some back meanwhile.
 -- Shared: clock pump lane
 local ledger, apps, lease, trying, failing, doubtful, wake = unpack(KEYS)
-local prefix, lane, fence, id, delay_ms, tried, doubt = unpack(ARGV)
+local prefix, lane, token, id, delay_ms, tried, doubt = unpack(ARGV)
 -- body
-local status, head = standing(lane, fence, id)
+local status, head = standing(lane, token, id)
 if status ~= 'HEAD' then
   return {status}
 end

@@ -1,13 +1,13 @@
 -- retry: an attempt has failed and is counted; the whole lane waits until it is due again, so that order is kept.
 -- KEYS: ledger lease trying failing doubtful wake
--- ARGV: prefix lane fence id delay_ms tried doubt if_open
+-- ARGV: prefix lane token id delay_ms tried doubt if_open
 -- Returns: {'RETRIED' | 'ALREADY' | 'SUPERSEDED' | 'PAUSED'}
 -- Invariant: the head stays the head; the lane is not due before the delay is over.
 -- Shared: clock pump lane
 local ledger, lease, trying, failing, doubtful, wake = unpack(KEYS)
-local prefix, lane, fence, id, delay_ms, tried, doubt, if_open = unpack(ARGV)
+local prefix, lane, token, id, delay_ms, tried, doubt, if_open = unpack(ARGV)
 -- body
-local status, head = standing(lane, fence, id)
+local status, head = standing(lane, token, id)
 if status ~= 'HEAD' then
   return {status}
 end

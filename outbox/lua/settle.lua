@@ -2,9 +2,9 @@
 -- KEYS: ledger apps lease trying failing wake replaying
 -- ARGV: prefix app version held
 -- Returns: {1 if this ended the app's outage else 0, the lane's next record or '', ...}, a record for each of held
--- Invariant: only the holder of the fence changes a lane; a 200 ends the app's outage and its list of suspects. A head that
+-- Invariant: only the holder of the token changes a lane; a 200 ends the app's outage and its list of suspects. A head that
 --   has gone already is not counted again.
--- held is a row of leases: length of the lane (2 bytes), lane, fence (8), id of the head (16), ms to hold the lane on (8).
+-- held is a row of leases: length of the lane (2 bytes), lane, token (40), id of the head (16), ms to hold the lane on (8).
 -- 0 ms says that the caller takes no further record of this lane. What many write in the same place is written once for
 -- all of them.
 -- Shared: clock pump lane barrier advance
@@ -15,26 +15,26 @@ local prefix, app, version, held = unpack(ARGV)
 -- has taken 512 at a time is well again.
 local RAMP_FIRST, RAMP_STEP, RAMP_OVER = 2, 2, 512
 
-local lanes, fences, ids, leases_ms = {}, {}, {}, {}
+local lanes, tokens, ids, leases_ms = {}, {}, {}, {}
 local at, count = 1, 0
 while at <= #held do
   count = count + 1
-  lanes[count], fences[count], ids[count], leases_ms[count], at = struct.unpack('>I2c0c8c16I8', held, at)
+  lanes[count], tokens[count], ids[count], leases_ms[count], at = struct.unpack('>I2c0c40c16I8', held, at)
 end
 
 local going, delivered, delivered_ids = {}, {}, {}
 for i, holder in ipairs(redis.call('HMGET', lease, unpack(lanes))) do
   local lane = lanes[i]
-  if holder and string.sub(holder, 1, 8) == fences[i] then
+  if holder and token_of(holder) == tokens[i] then
     local key = lane_key(lane)
-    local head = string.sub(holder, 9, 24) == ids[i] and redis.call('LPOP', key)
+    local head = leased_id(holder) == ids[i] and redis.call('LPOP', key)
     if head and id_of(head) == ids[i] then
       delivered[#delivered + 1] = lane
       delivered_ids[#delivered] = ids[i]
     elseif head then
       redis.call('LPUSH', key, head) -- not what the lease is for: somebody has changed the list by hand
     end
-    going[i] = {lane, redis.call('LINDEX', key, 0), fences[i], string.sub(holder, 25), leases_ms[i]}
+    going[i] = {lane, redis.call('LINDEX', key, 0), tokens[i], holder_of(holder), leases_ms[i]}
   end
 end
 

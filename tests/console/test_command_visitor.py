@@ -164,7 +164,7 @@ def test_discard_all_leaves_an_event_that_is_being_sent_and_says_so(
     monkeypatch.setattr("insend_relay.console.commands.visitor._WORKER_SECONDS", -30.0)
     put(outbox)
     put(outbox)
-    outbox.claim("celery@host:7#token", 1, lease_ms=60_000)
+    outbox.claim("celery@host:7", 1, lease_ms=60_000)
     result = insend("visitor", "alice", "--discard", "--all", "--yes")
     assert result.exit_code == 1
     assert "1 event of shop/v/alice discarded" in result.stdout

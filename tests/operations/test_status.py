@@ -15,10 +15,11 @@ from sample_status import AT_0211, OK
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.operations.status import ENDS, Paused, read_paused, read_refusal, read_status, span
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
 MINUTE_MS = 60_000

@@ -23,9 +23,10 @@ from outages import NO_CALM, fails
 
 from insend_relay.operations.audit import audit
 from insend_relay.operations.visitor import bury_head, look_up
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 

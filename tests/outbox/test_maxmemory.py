@@ -17,11 +17,12 @@ from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
 from insend_relay.operations.repair import Corrected, Resent, repair, resend
 from insend_relay.operations.replay import Replay, overdue
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
 PAYLOAD = b'{"type":"link","fill":"' + b"x" * 2_000 + b'"}'

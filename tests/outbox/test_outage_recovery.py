@@ -6,6 +6,7 @@ from lanes import ALICE, LEASE_MS, bury, claim, guard_state, now_ms, open_in, pa
 from outages import HUGE, fails, fails_and_waits, held, lane_of, succeed, trip
 from waiting import wait_until
 
+from insend_relay.outbox.lease import new_token
 from insend_relay.outbox.store import Guard, Outbox
 
 # Probing
@@ -67,9 +68,9 @@ def test_lanes_given_back_untried_after_an_outage_leave_their_tokens_to_others(o
     pause_elapses(outbox)
     (probe,) = claim(outbox)
     outbox.settle(probe, lease_ms=0)
-    unheard = outbox.claim("w#1", 10, lease_ms=LEASE_MS)
+    unheard = claim(outbox, room=10)
     assert (len(unheard), claim(outbox)) == (2, [])
-    outbox.unclaim("w#1")
+    outbox.unclaim(unheard[0].token)
     again = claim(outbox)
     assert len(again) == 2
     for one in again:
@@ -77,12 +78,13 @@ def test_lanes_given_back_untried_after_an_outage_leave_their_tokens_to_others(o
     assert len(claim(outbox)) == 2
 
 
-def test_only_the_named_claim_is_given_back(outbox: Outbox) -> None:
+def test_only_the_claim_with_this_token_is_given_back(outbox: Outbox) -> None:
     put(outbox, ALICE)
-    (kept,) = outbox.claim("w#1", 10, lease_ms=LEASE_MS)
-    outbox.unclaim("w#2")
+    token = new_token()
+    (kept,) = outbox.claim("worker-1", 10, token=token, lease_ms=LEASE_MS)
+    outbox.unclaim(new_token())
     assert claim(outbox) == []
-    outbox.unclaim("w#1")
+    outbox.unclaim(token)
     (again,) = claim(outbox)
     assert again.id == kept.id
     assert not again.attempts().abandoned

@@ -23,11 +23,12 @@ from outbox_recount import EVERYTHING, NEVER, recount
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import Busy, Overtaken
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Failure, Guard, Outbox
+from insend_relay.outbox.store import Failure, Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
 FAILURES: list[Failure] = ["unreachable", "closed", "server", "rejected"]
@@ -233,6 +234,7 @@ class Life(Corrections, RuleBasedStateMachine):
         seized = self.outbox.seize(lane, "operator", lease_ms=LEASE_MS)
         assert (seized is not None) == bool(line.events)
         if seized is not None:
+            assert seized.token not in self.model.tokens_seen
             self.model.leased(seized)
             self.claims.append(seized)
 

@@ -27,9 +27,10 @@ from lanes import (
 )
 
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import Overtaken
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Guard, Outbox
 from insend_relay.outbox.trying import Tried
 
 ENDINGS: dict[str, Callable[[Outbox, Claim], object]] = {
@@ -44,13 +45,13 @@ ending = pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
 # settle
 
 
-def test_a_settled_event_is_gone_and_the_next_head_comes_under_the_same_fence(outbox: Outbox) -> None:
+def test_a_settled_event_is_gone_and_the_next_head_comes_under_the_same_token(outbox: Outbox) -> None:
     _, second = put(outbox), put(outbox)
     first = claim_one(outbox)
     outbox.read("ZADD", outbox.keys.due("shop"), now_ms(outbox) + 1, str(ALICE))
     following = outbox.settle(first, lease_ms=LEASE_MS)
     assert following is not None
-    assert (following.id, following.fence, following.lane) == (second, first.fence, first.lane)
+    assert (following.id, following.token, following.lane) == (second, first.token, first.lane)
     assert following.attempts() == Tried(second)
     in_ms = due_in(outbox)
     assert in_ms is not None
@@ -113,7 +114,7 @@ def test_ending_an_event_twice_counts_it_once_and_returns_the_next_with_its_leas
     counted = books(outbox)
     again = end(outbox, held)
     assert again is not None
-    assert (again.id, again.fence) == (second, held.fence)
+    assert (again.id, again.token) == (second, held.token)
     in_ms = due_in(outbox)
     assert in_ms is not None
     assert in_ms > LEASE_MS - 30_000, "a holder reckons its lease from the answer it got, which is this one"
@@ -145,7 +146,7 @@ def test_several_are_settled_in_one_step_and_each_lane_goes_its_own_way(outbox: 
     )
     assert (alices, carols, daves) == (None, None, None)
     assert bobs is not None
-    assert (bobs.lane, bobs.id, bobs.fence) == (str(BOB), bobs_second, held[str(BOB)].fence)
+    assert (bobs.lane, bobs.id, bobs.token) == (str(BOB), bobs_second, held[str(BOB)].token)
     assert waiting(outbox, carol) == [superseding.id]
     assert set(outbox.read("HKEYS", outbox.keys.lease)) == {str(BOB).encode(), str(carol).encode()}
     assert books(outbox) == {"accepted": 5, "delivered": 3, "waiting": 2, "dead": 0, "discarded": 0}
@@ -250,7 +251,7 @@ def test_a_buried_event_is_a_dead_letter_unchanged_and_the_lane_goes_on(outbox: 
     held = claim_one(outbox)
     following = bury(outbox, held)
     assert following is not None
-    assert (following.id, following.fence) == (second, held.fence)
+    assert (following.id, following.token) == (second, held.token)
     assert outbox.read("HGET", outbox.keys.dead, first).endswith(held.data)
     assert outbox.read("ZSCORE", outbox.keys.dead_index, first) == record.decode(held.data).seq
     assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tanswered 400": b"1"}
