@@ -245,6 +245,11 @@ class Model:
         self.lines[lane].tried = True
         self.count("duplicates_possible")
 
+    def give_back_token(self, app: str) -> None:
+        """A lane of the small start after an outage was given back."""
+        if app in self.tokens:
+            self.tokens[app] += 1
+
     def claimable(self, app: str) -> int:
         """How many of an app's lanes a claim may take."""
         lanes = sum(self.may_be_claimed(lane) for lane in list(self.lines) if lane.startswith(f"{app}/"))

@@ -34,7 +34,7 @@ from insend_relay.worker.green_thread import Crew, GreenThread
 from insend_relay.worker.lane_run import LaneRun, Workshop
 from insend_relay.worker.line import Line
 from insend_relay.worker.permits import Permits
-from insend_relay.worker.policy import Policy, guard_of
+from insend_relay.worker.policy import Policy, breaker_limits
 from insend_relay.worker.progress import Progress, Track
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
@@ -140,7 +140,7 @@ class Delivery:
             self._permits,
             self._full,
             Policy(self._settings),
-            guard_of(self._settings),
+            breaker_limits(self._settings),
             self._settings,
             go_on=self._go_on,
             must_go=self._must_go,

@@ -8,7 +8,7 @@
 -- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
 -- alone '1' says that the caller has nothing under way. ALONE: the one lane's head is to be sent with nothing beside it.
 -- MAKE_ROOM: such a head is next in line, and waits until the caller has nothing under way.
--- Shared: clock lane barrier abandoned
+-- Shared: clock pump lane barrier breaker abandoned
 local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
 local prefix, worker, token, room, lease_ms, linger_ms, version, alone = unpack(ARGV)
 -- body
@@ -16,7 +16,6 @@ local MOST = 1000          -- lanes of a claim
 local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
 local ROUNDS = 4           -- a lane that waits for its guest makes room for another; the rest is for the next claim
-local RAMP_MS = 30000      -- after an outage the small start is over by then, come what may
 local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
 -- An event that kills its worker takes with it all that the process is sending, and once its leases are over they come
 -- due together. From its second death on a head is sent alone: who is buried as a crasher has killed by itself.
@@ -95,13 +94,8 @@ for _, app in ipairs(open) do
   if left <= 0 or claimed[2] ~= '' then
     break
   end
-  local outage, due = prefix .. 'outage:' .. app, prefix .. 'due:' .. app
-  local state = redis.call('HMGET', outage, 'since', 'tokens', 'resumed')
-  local paused, tokens = state[1], tonumber(state[2])
-  if tokens and math.abs(now - tonumber(state[3])) > RAMP_MS then -- a start in the future: the clock was set back
-    redis.call('HDEL', outage, 'tokens', 'resumed')
-    tokens = nil
-  end
+  local due = prefix .. 'due:' .. app
+  local paused, tokens = claim_limit(app)
   local most = paused and 1 or math.min(left, tokens or left)
   local taken, last = 0, nil
   for _ = 1, ROUNDS do
@@ -126,12 +120,11 @@ for _, app in ipairs(open) do
   if last or #open == APPS_AT_ONCE then -- nothing due, nobody behind: nothing to write
     redis.call('DEL', hint)
     if tokens and taken > 0 then
-      redis.call('HINCRBY', outage, 'tokens', -taken)
+      take_tokens(app, taken)
     end
     if paused and taken > 0 then
-      redis.call('HSET', outage, 'probe', last)
+      begin_probe(app, last, lease_ms)
       table.insert(claimed[#claimed], 'PROBE')
-      redis.call('ZADD', apps, now + lease_ms, app)
     elseif claimed[2] ~= 'MAKE_ROOM' then -- else it stays first in the rotation
       redis.call('ZADD', apps, now, app)
     end

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from attempts import retry
 from lanes import (
     ALICE,
     BOB,
@@ -180,7 +181,7 @@ def test_nothing_of_a_person_is_left_or_comes_back_and_the_books_balance(
         thread = threading.Thread(target=erasure.run, args=(person,), kwargs={"wait_seconds": 60})
         thread.start()
         wait_until(lambda: str(ALICE) in map(str, erasure.report.sending))
-        outbox.retry(held, Tried(held.id, 1, outcome="unknown"), delay_ms=1_000, doubt=True)
+        retry(outbox, held, Tried(held.id, 1, outcome="unknown"), delay_ms=1_000, duplicate=True)
         thread.join(120)
         assert not thread.is_alive()
     report = erasure.report
@@ -209,8 +210,8 @@ def test_nothing_of_a_person_is_left_or_comes_back_and_the_books_balance(
     ("end", "counts", "possibly_sent"),
     [
         (lambda outbox, held: outbox.settle(held, lease_ms=LEASE_MS), (1, 2), True),
-        (lambda outbox, held: outbox.retry(held, Tried(held.id, 1), delay_ms=9), (0, 3), False),
-        (lambda outbox, held: outbox.retry(held, Tried(held.id, 1), delay_ms=9, doubt=True), (0, 3), True),
+        (lambda outbox, held: retry(outbox, held, delay_ms=9), (0, 3), False),
+        (lambda outbox, held: retry(outbox, held, delay_ms=9, duplicate=True), (0, 3), True),
         (lambda outbox, held: outbox.release(held), (0, 3), False),
         (bury, (0, 3), False),
         (lambda outbox, held: come_due(outbox), (0, 3), True),  # noqa: ARG005 - its worker has died

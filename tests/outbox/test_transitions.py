@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from attempts import retry
 from lanes import (
     ALICE,
     BOB,
@@ -51,7 +52,7 @@ def test_events_of_a_lane_wait_in_the_order_in_which_they_came(outbox: Outbox) -
 
 def test_a_second_event_does_not_hurry_a_lane_that_waits_for_its_retry(outbox: Outbox) -> None:
     put(outbox)
-    outbox.retry(claim_one(outbox), Tried(b"x" * 16, 1), delay_ms=60_000)
+    retry(outbox, claim_one(outbox), delay_ms=60_000)
     put(outbox)
     assert claim(outbox) == []
 
@@ -159,7 +160,7 @@ def test_the_lanes_of_a_dead_worker_come_due_and_their_heads_are_marked_doubtful
 def test_abandoned_starts_add_up_and_leave_the_attempts_as_they_were(outbox: Outbox) -> None:
     put(outbox)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(held.id, 3, 0, 111, 222, "answered 500"), delay_ms=0)
+    retry(outbox, held, Tried(held.id, 3, 0, 111, 222, "answered 500"))
     for _ in range(3):
         claim_one(outbox)
         come_due(outbox)
@@ -177,7 +178,7 @@ def test_the_list_of_doubtful_ids_is_bounded_and_loses_the_oldest(outbox: Outbox
     old = [item for number in range(10_000) for item in (number, number.to_bytes(16))]
     outbox.read("ZADD", outbox.keys.doubtful, *old)
     event_id = put(outbox)
-    outbox.release(claim_one(outbox), doubt=True)
+    outbox.release(claim_one(outbox), duplicate=True)
     assert outbox.read("ZCARD", outbox.keys.doubtful) == 10_000
     assert outbox.read("ZSCORE", outbox.keys.doubtful, event_id) is not None
     assert outbox.read("ZSCORE", outbox.keys.doubtful, bytes(16)) is None

@@ -57,3 +57,8 @@ local function advance(app, count, going, version)
   hold(app, held)
   return records
 end
+
+-- advance for one lane, whose head has gone: the next record when the caller goes on with it, else ''.
+local function go_on(lane, following, token, worker, lease_ms, version)
+  return advance(app_of(lane), 1, {{lane, following, token, worker, lease_ms}}, version)[1]
+end

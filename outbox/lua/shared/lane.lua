@@ -51,31 +51,6 @@ local function standing(lane, token, id)
   return 'HEAD', head, worker
 end
 
--- A decision that rests on an attempt that counted, while the outage guard has paused the app since: the attempt is to
--- count no more.
-local function overtaken(lane, if_open)
-  return if_open == '1' and redis.call('HEXISTS', prefix .. 'outage:' .. app_of(lane), 'since') == 1
-end
-
--- A probe that ends without the guard's hearing of it (a shutdown, a record that cannot be read): the next one may go.
-local function give_back_probe(lane)
-  local app = app_of(lane)
-  if redis.call('HGET', prefix .. 'outage:' .. app, 'probe') == lane then
-    redis.call('HDEL', prefix .. 'outage:' .. app, 'probe')
-    if redis.call('HEXISTS', prefix .. 'outage:' .. app, 'operator') == 0 then
-      redis.call('ZADD', apps, now, app)
-    end
-  end
-end
-
--- A lane that was taken after an outage and given back untried: its token is free for another.
-local function give_back_token(lane)
-  local outage = prefix .. 'outage:' .. app_of(lane)
-  if redis.call('HEXISTS', outage, 'tokens') == 1 then
-    redis.call('HINCRBY', outage, 'tokens', 1)
-  end
-end
-
 -- Lease lanes of an app: {lane, token, head record, worker, lease_ms}, ... The padding makes each lease longer than 64
 -- bytes. Redis would keep a few shorter ones in one packed string and search all of them for each look, a quarter of its
 -- time.
