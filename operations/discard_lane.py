@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.lease import shown
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
@@ -60,7 +61,7 @@ class LaneDiscard:
         )
         self.discarded += discarded
         self.possibly_sent += possibly_sent
-        self.sending = claim.decode(errors="replace").partition("#")[0]
+        self.sending = shown(claim)
         return status
 
 

@@ -24,6 +24,7 @@ from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.erase_survey import Place, named_by_letter
 from insend_relay.operations.replay import forget_filters
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.lease import shown
 from insend_relay.outbox.letter import type_of
 from insend_relay.outbox.person import KINDS, Kind, Person
 from insend_relay.outbox.scripts import Scripts
@@ -163,7 +164,7 @@ class Erasure:
                 )
             if status == b"SENDING":
                 self.report.in_flight.add(_id(lease[:16]))
-                self.report.sending[lane] = lease[16:].decode(errors="replace").partition("#")[0]
+                self.report.sending[lane] = shown(lease[16:])
                 return False
             if status == b"ERASED":
                 return True

@@ -12,6 +12,7 @@ from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_p
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import Busy, NotFound
 from insend_relay.outbox.keys import GUEST_UID, VISITOR_UID, Lane
+from insend_relay.outbox.lease import holder_of
 from insend_relay.outbox.letter import letter_meta, type_of
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.store import Outbox
@@ -148,7 +149,7 @@ def _view(outbox: Outbox, lane: Lane) -> LaneView | None:
         head = None
     tried = Tried.unpack(outbox.read("HGET", keys.trying, name) or b"", data[17:33])
     lease = outbox.read("HGET", keys.lease, name)
-    leased_by = None if lease is None else lease[24:].decode(errors="replace").partition("#")[0]
+    leased_by = None if lease is None else holder_of(lease)
     due_at = outbox.read("ZSCORE", keys.due(lane.app), name)
     due_in_ms = None if due_at is None else max(0, int(float(due_at)) - read_clock(outbox))
     paused = read_paused(outbox, lane.app)

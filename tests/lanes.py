@@ -6,9 +6,10 @@ import hashlib
 from typing import Any
 
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import letter_meta
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 
 ALICE = Lane("shop", "v", "alice")
 BOB = Lane("shop", "v", "bob")

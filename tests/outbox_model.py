@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from insend_relay.outbox.store import Claim, Claims
+from insend_relay.outbox.claim import Claim, Claims
 
 ALONE_FROM = 2  # so many workers must have died with a head before it is sent alone
 
@@ -34,7 +34,7 @@ class Line:
 
     events: list[Event] = field(default_factory=list)
     standing: Standing = "ready"
-    fence: int = 0
+    token: bytes = b""
     attempts: int = 0
     abandoned: int = 0
     tried: bool = False
@@ -60,14 +60,14 @@ class Model:
     operator: set[str] = field(default_factory=set)
     outage: set[str] = field(default_factory=set)
     tokens: dict[str, int] = field(default_factory=dict)
-    fence: int = 0
+    tokens_seen: set[bytes] = field(default_factory=set)
     replayed_ids: set[bytes] = field(default_factory=set)
     first_deliveries: dict[str, int] = field(default_factory=dict)
 
     def holds(self, claim: Claim) -> Literal["HEAD", "ALREADY", "SUPERSEDED"]:
         """What a claim is worth now."""
         line = self.lines[claim.lane]
-        if line.standing not in {"leased", "lapsed"} or line.fence != claim.fence:
+        if line.standing not in {"leased", "lapsed"} or line.token != claim.token:
             return "SUPERSEDED"
         return "HEAD" if line.events and line.events[0].id == claim.id else "ALREADY"
 
@@ -182,7 +182,7 @@ class Model:
         if following is None:
             line.standing = "ready"
         else:
-            assert (following.id, following.fence) == (line.events[0].id, claim.fence)
+            assert (following.id, following.token) == (line.events[0].id, claim.token)
             line.standing = "leased"
 
     def claimed(self, claims: Claims, room: int, order: list[str], *, alone: bool) -> None:
@@ -199,9 +199,9 @@ class Model:
         for line in (self.lines[claim.lane] for claim in claims):
             assert line.standing in {"ready", "lapsed"}
         assert not any(self.waits(claim.lane) for claim in claims), "an event of the guest's goes first"
-        before = self.fence
+        assert len({claim.token for claim in claims}) <= 1, "the lanes of one claim share their token"
+        assert not self.tokens_seen & {claim.token for claim in claims}
         for claim in claims:
-            self.fence = before  # the lanes of one claim share their fence
             self.leased(claim)
         for app, number in by_app.items():
             if app in self.tokens:
@@ -229,21 +229,26 @@ class Model:
         return line.abandoned + (line.standing == "lapsed")
 
     def leased(self, claim: Claim) -> None:
-        """A lane was leased: with its head, under a higher fence, and with doubt when the last holder said nothing."""
+        """A lane was leased: with its head, and its head is marked when the last holder reported no outcome."""
         line = self.lines[claim.lane]
         assert claim.id == line.events[0].id
-        assert claim.fence > self.fence
         if line.standing == "lapsed":
             self.found_left(claim.lane)
         tried = claim.attempts()
         assert (tried.attempts, tried.abandoned) == (line.attempts, line.abandoned)
-        line.standing, line.fence, self.fence = "leased", claim.fence, claim.fence
+        line.standing, line.token = "leased", claim.token
+        self.tokens_seen.add(claim.token)
 
     def found_left(self, lane: str) -> None:
         """A lease was found whose holder never said how it ended."""
         self.lines[lane].abandoned += 1
         self.lines[lane].tried = True
         self.count("duplicates_possible")
+
+    def give_back_token(self, app: str) -> None:
+        """A lane of the small start after an outage was given back."""
+        if app in self.tokens:
+            self.tokens[app] += 1
 
     def claimable(self, app: str) -> int:
         """How many of an app's lanes a claim may take."""

@@ -76,9 +76,9 @@ def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> 
             head = lines[lane.decode()].events[0]
             assert (keys.behind(head.guest), head.barrier) == (key, float(barrier))
             assert model.waits(lane.decode())
-    held = {lane: (int.from_bytes(v[:8]), v[8:24]) for lane, v in pairs(content, keys.lease).items()}
+    held = {lane: (v[:40], v[40:56]) for lane, v in pairs(content, keys.lease).items()}
     assert held == {
-        name.encode(): (line.fence, line.events[0].id)
+        name.encode(): (line.token, line.events[0].id)
         for name, line in lines.items()
         if line.standing in {"leased", "lapsed"}
     }
@@ -93,7 +93,6 @@ def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> 
 
 def check_ledger(keys: Keys, model: Model, content: dict[str, Any]) -> None:
     ledger = {name.decode(): int(number) for name, number in pairs(content, keys.ledger).items()}
-    ledger.pop("fence", None)
     assert {name: number for name, number in ledger.items() if number} == {
         name: number for name, number in model.counts.items() if number
     }

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -25,16 +23,18 @@ import time
 import gevent
 import gevent.event
 
+from insend_relay.outbox.claim import Claims
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.lease import new_token
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claims, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.worker import descriptors
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.green_thread import Crew, GreenThread
 from insend_relay.worker.lane_run import LaneRun, Workshop
 from insend_relay.worker.line import Line
 from insend_relay.worker.permits import Permits
-from insend_relay.worker.policy import Policy, guard_of
+from insend_relay.worker.policy import Policy, breaker_limits
 from insend_relay.worker.progress import Progress, Track
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
@@ -73,11 +73,7 @@ class Delivery:
         self._line: Line | None = None
         self._concurrency = Concurrency(most)
         self._under_way = 0  # lanes
-        # Containers may share host name and process ids. And it is so long that a lease has over 64 bytes: else Redis
-        # keeps leases packed as long as they are few, and goes through all of them for each, a quarter of its time.
-        self._token = secrets.token_hex(20)
-        self._claims = itertools.count(1)
-        self._unheard: list[str] = []  # claims whose answer never came
+        self._unheard: list[bytes] = []  # the tokens of claims whose answer never came
         self._alone = False  # an event is under way that must have nothing beside it
         self._makes_room = False  # such an event waits until nothing is under way here, unless another process takes it
         self._asks_again_at = 0.0
@@ -144,7 +140,7 @@ class Delivery:
             self._permits,
             self._full,
             Policy(self._settings),
-            guard_of(self._settings),
+            breaker_limits(self._settings),
             self._settings,
             go_on=self._go_on,
             must_go=self._must_go,
@@ -195,12 +191,14 @@ class Delivery:
             self._unheard.pop()
         lease_ms = round(self._settings.lease_seconds * 1000)
         linger_ms = 0 if last else round(LINGER_SECONDS * 1000)
-        name = f"{self.worker}#{self._token}.{next(self._claims)}"
+        token = new_token()
         try:
-            return self._outbox.claim(name, room, lease_ms=lease_ms, linger_ms=linger_ms, alone=not self._under_way)
+            return self._outbox.claim(
+                self.worker, room, token=token, lease_ms=lease_ms, linger_ms=linger_ms, alone=not self._under_way
+            )
         except OutboxUnreachable as error:
             if error.unknown:  # it may have leased lanes that we do not know of
-                self._unheard.append(name)
+                self._unheard.append(token)
             raise
 
     def _work_on(self, lane: LaneRun) -> None:

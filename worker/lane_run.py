@@ -20,19 +20,22 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.stop import stop_base
 
 from insend_relay.outbox import record
-from insend_relay.outbox.errors import OutboxError, OutboxUnreachable, Overtaken
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.failed_attempt import Burial, FailedAttempt, FailReply
 from insend_relay.outbox.fault import Fault
 from insend_relay.outbox.letter import letter_meta, type_of
 from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 from insend_relay.worker.concurrency import Concurrency
 from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.permits import Permits
-from insend_relay.worker.policy import Dead, Policy
+from insend_relay.worker.policy import Policy
 from insend_relay.worker.redial import MAX_SECONDS
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.tracker import Tracker
@@ -59,7 +62,7 @@ class Workshop:
         permits: To each of them.
         full: Whether there is no room for more.
         policy: Whether and when to try again.
-        guard: The outage guard's numbers.
+        limits: The circuit breaker's numbers.
         settings: All others.
         go_on: Whether to take a further event of a lane.
         must_go: Whether the process can wait for nothing any more.
@@ -76,7 +79,7 @@ class Workshop:
     permits: Permits
     full: Callable[[], bool]
     policy: Policy
-    guard: Guard
+    limits: BreakerLimits
     settings: Settings
     go_on: Callable[[], bool]
     must_go: Callable[[], bool]
@@ -138,7 +141,7 @@ class LaneRun:
             lease_ms = self._renewed_lease_ms()
             self._next = self._keep(lambda: self._shop.settling.settle(claim, lease_ms=lease_ms))
         elif outcome.was_cut or outcome.open_connections:
-            self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
+            self._keep(lambda: self._shop.outbox.release(claim, duplicate=outcome.doubtful))
         else:
             self._failed(claim, event, outcome)
 
@@ -174,48 +177,57 @@ class LaneRun:
         return outcome
 
     def _give_permit_back(self) -> None:
-        """After a 200 at once; else when the guard has been told, so that none begins that it would hold back."""
+        """After a 200 at once; else when the outcome is written, so that the breaker can hold back the next POST."""
         if self._permitted:
             self._permitted = False
             self._shop.permits.release()
 
     def _failed(self, claim: Claim, event: Record, outcome: Outcome) -> None:
-        """Ask the guard whether the attempt counts; what does not is given back as it was."""
-        shop, outbox, settings = self._shop, self._shop.outbox, self._shop.settings
-        asked_ms = round(min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds) * 1000)
-        jitter = 1 + random.uniform(0, settings.retry_jitter)  # noqa: S311 - no secret
-        reason = _for_operators(outcome, event)
-        verdict = self._keep(
-            lambda: outbox.report(
-                claim,
-                outcome.failure,
-                reason,
-                self._shop.guard,
-                fault=outcome.fault,
-                sent=outcome.kind != "refused",
-                jitter=jitter,
-                retry_after_ms=asked_ms,
-                unanswered_ms=round(1000 * shop.tracker.unanswered_seconds) if outcome.unconnected else 0,
-            )
-        )
-        if verdict.elsewhere:
-            self._leave_to_others(claim, outcome)
-            return
-        if verdict.until_ms:
-            self._shop.pauses[claim.app] = time.monotonic() + (verdict.until_ms - self._now_ms()) / 1000
-            self._log_pause(claim, outcome.fault, reason, began=verdict.began)
-        tried = self._tried(claim, outcome, counts=verdict.counts)
-        _log_if_failing(claim, tried, reason)
-        if not verdict.counts:
-            self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
-            return
-        try:
-            self._count(claim, event, outcome, tried, if_open=not verdict.until_ms)
-        except Overtaken:  # another lane's failure has shown meanwhile that the tracker takes nothing
-            self._keep(lambda: outbox.release(claim, tried, doubt=outcome.doubtful))
+        """Write the failed attempt down in one step, and go on as the outbox has decided."""
+        attempt = self._attempt(claim, event, outcome)
+        reply = self._keep(lambda: self._shop.outbox.fail(claim, attempt))
+        if reply.result == "ELSEWHERE":
+            self._leave_to_others(outcome)
+        if reply.until_ms:
+            self._shop.pauses[claim.app] = time.monotonic() + (reply.until_ms - self._now_ms()) / 1000
+            self._log_pause(claim, attempt, reply)
+        if attempt.burial and reply.result in {"BURIED", "ALREADY"}:  # ALREADY: the answer to an earlier call was lost
+            _log_burial(claim, attempt.burial.type, attempt.burial.reason)
+        elif reply.result in {"RETRIED", "NOT_COUNTED"}:
+            _log_if_failing(claim, attempt, reply)
+        self._next = reply.following
 
-    def _leave_to_others(self, claim: Claim, outcome: Outcome) -> None:
-        """Give the event to the processes that have a connection, and try to get one with one event at a time."""
+    def _attempt(self, claim: Claim, event: Record, outcome: Outcome) -> FailedAttempt:
+        """The attempt as the outbox takes it: what it was, and what follows if it counts."""
+        shop, settings = self._shop, self._shop.settings
+        tried = self._tried(claim, outcome)
+        decision = shop.policy.decide(
+            outcome,
+            attempts=tried.attempts,
+            age_seconds=(tried.last_at_ms - event.accepted_at_ms) / 1000,
+            tried_seconds=(tried.last_at_ms - tried.first_at_ms) / 1000,
+        )
+        asked_seconds = min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds)
+        burial = None
+        if decision.burial_reason:
+            burial = self._burial(claim, outcome, decision.burial_reason, attempts=tried.attempts)
+        return FailedAttempt(
+            outcome.failure,
+            _for_operators(outcome, event),
+            tried,
+            delay_ms=round(max(decision.delay_seconds, asked_seconds) * 1000),
+            burial=burial,
+            duplicate=outcome.doubtful,
+            fault=outcome.fault,
+            sent=outcome.kind != "refused",
+            retry_after_ms=round(asked_seconds * 1000),
+            unanswered_ms=round(1000 * shop.tracker.unanswered_seconds) if outcome.unconnected else 0,
+            jitter=1 + random.uniform(0, settings.retry_jitter),  # noqa: S311 - no secret
+            limits=shop.limits,
+        )
+
+    def _leave_to_others(self, outcome: Outcome) -> None:
+        """The event goes to the processes that have a connection; try to get one with one event at a time."""
         self._shop.concurrency.keep_to(0)
         if self._shop.tracker.redial.others_deliver():
             logger.warning(
@@ -224,43 +236,34 @@ class LaneRun:
                 outcome.answer,
                 MAX_SECONDS,
             )
-        self._keep(lambda: self._shop.outbox.release(claim, doubt=outcome.doubtful))
 
-    def _log_pause(self, claim: Claim, fault: Fault, reason: str, *, began: bool) -> None:
+    def _log_pause(self, claim: Claim, attempt: FailedAttempt, reply: FailReply) -> None:
         """Log that a pause began, and when a probe then finds another fault: that may need a person."""
-        if not began and not claim.probe:  # sent before the pause began
+        if not reply.began and not claim.probe:  # sent before the pause began
             return
         app, about = claim.app, {"subject": claim.app}
         known = self._shop.faults.get(app, "passing")
-        self._shop.faults[app] = fault
-        if began:
-            logger.warning("app %s: the tracker takes nothing (%s); paused, nothing is lost", app, reason, extra=about)
-        elif fault != known:
-            logger.warning("app %s: still paused, and now the tracker answers: %s", app, reason, extra=about)
-
-    def _count(self, claim: Claim, event: Record, outcome: Outcome, tried: Tried, *, if_open: bool) -> None:
-        """An attempt that counts: tenacity says whether to try again."""
-        decision = self._shop.policy.decide(
-            outcome,
-            attempts=tried.attempts,
-            age_seconds=(tried.last_at_ms - event.accepted_at_ms) / 1000,
-            tried_seconds=(tried.last_at_ms - tried.first_at_ms) / 1000,
-        )
-        if isinstance(decision, Dead):
-            self._bury(claim, outcome, decision.reason, attempts=tried.attempts, if_open=if_open)
+        self._shop.faults[app] = attempt.fault
+        if reply.began:
+            text = "app %s: the tracker takes nothing (%s); paused, nothing is lost"
+        elif attempt.fault != known:
+            text = "app %s: still paused, and now the tracker answers: %s"
         else:
-            asked_seconds = min(outcome.retry_after_seconds or 0, self._shop.settings.retry_after_max_seconds)
-            delay_ms = round(max(decision.delay_seconds, asked_seconds) * 1000)
-            self._keep(
-                lambda: self._shop.outbox.retry(
-                    claim, tried, delay_ms=delay_ms, doubt=outcome.doubtful, if_open=if_open
-                )
-            )
+            return
+        logger.warning(text, app, attempt.reason, extra=about)
 
-    def _bury(
-        self, claim: Claim, outcome: Outcome, reason: str, *, attempts: int | None = None, if_open: bool = False
-    ) -> None:
-        """Make the head a dead letter and go on with the lane."""
+    def _bury(self, claim: Claim, outcome: Outcome, reason: str) -> None:
+        """Make the head a dead letter without an attempt, and go on with the lane."""
+        letter = self._burial(claim, outcome, reason, attempts=claim.attempts().attempts)
+        self._next = self._keep(
+            lambda: self._shop.outbox.bury(
+                claim, type=letter.type, reason=reason, meta=letter.meta, lease_ms=letter.lease_ms
+            )
+        )
+        _log_burial(claim, letter.type, reason)
+
+    def _burial(self, claim: Claim, outcome: Outcome, reason: str, *, attempts: int) -> Burial:
+        """The dead letter that the head becomes, and for how long the lane is held on."""
         kind = type_of(claim.data)
         meta = letter_meta(
             app=claim.app,
@@ -269,24 +272,17 @@ class LaneRun:
             outcome=outcome.kind,
             status=outcome.status,
             answer=outcome.answer,
-            attempts=claim.attempts().attempts if attempts is None else attempts,
+            attempts=attempts,
         )
-        lease_ms = self._renewed_lease_ms()
-        doubt = outcome.doubtful and reason != CRASHED  # a crash was marked when its lease was found
-        self._next = self._keep(
-            lambda: self._shop.outbox.bury(
-                claim, type=kind, reason=reason, meta=meta, lease_ms=lease_ms, doubt=doubt, if_open=if_open
-            )
-        )
-        logger.warning("event %s (%s) is a dead letter: %s", _name(claim), kind, reason)
+        return Burial(kind, reason, meta, self._renewed_lease_ms())
 
-    def _tried(self, claim: Claim, outcome: Outcome, *, counts: bool) -> Tried:
-        """What is known of the head after this attempt."""
+    def _tried(self, claim: Claim, outcome: Outcome) -> Tried:
+        """What is known of the head after this attempt, if it counts."""
         before = claim.attempts()
         now_ms = self._now_ms()
         return replace(
             before,
-            attempts=before.attempts + counts,
+            attempts=before.attempts + 1,
             abandoned=min(before.abandoned, 1),  # its worker lives: whoever died with it, the event does not kill
             first_at_ms=before.first_at_ms or now_ms,
             last_at_ms=now_ms,
@@ -350,9 +346,13 @@ def _for_operators(outcome: Outcome, event: Record) -> str:
     return outcome.summary(mask_answer(outcome.text, data))
 
 
-def _log_if_failing(claim: Claim, tried: Tried, reason: str) -> None:
+def _log_burial(claim: Claim, kind: str, reason: str) -> None:
+    logger.warning("event %s (%s) is a dead letter: %s", _name(claim), kind, reason)
+
+
+def _log_if_failing(claim: Claim, attempt: FailedAttempt, reply: FailReply) -> None:
     """Log an event that has failed for a minute, once: when the attempt is the first one after that minute."""
-    before = claim.attempts()
+    before, tried = claim.attempts(), attempt.tried
     failing_ms = FAILING_SECONDS * 1000
     if before.last_at_ms - before.first_at_ms < failing_ms <= tried.last_at_ms - tried.first_at_ms:
         logger.warning(
@@ -361,8 +361,8 @@ def _log_if_failing(claim: Claim, tried: Tried, reason: str) -> None:
             _name(claim),
             type_of(claim.data),
             (tried.last_at_ms - tried.first_at_ms) / 1000,
-            tried.attempts,
-            reason,
+            before.attempts + reply.counts,
+            attempt.reason,
         )
 
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import gevent
 from gevent.hub import Waiter
 
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.store import Outbox
 
 AT_ONCE = 64  # of an app: about half a millisecond, in which Redis serves nobody else
 

@@ -1,12 +1,12 @@
 -- discard_lane: an operator gives the waiting events of one lane up for good, 200 at most, the oldest first.
 -- KEYS: ledger apps lease trying failing replaying wake
 -- ARGV: prefix lane last_seq
--- Returns: {'MORE' | 'SENDING' | 'DISCARDED', name of the claim that sends the head or '', how many were discarded, 1 if the
+-- Returns: {'MORE' | 'SENDING' | 'DISCARDED', name of the holder that sends the head or '', how many were discarded, 1 if the
 --   first of them may have been sent else 0}
 -- Invariant: waiting falls as discarded rises. Events that were accepted after last_seq stay. A head that a worker is
 --   sending stays until its outcome is known; the events behind it do not wait for that.
 -- MORE: call again. SENDING: only the head is left of what is meant. DISCARDED: nothing is left of it.
--- Shared: clock pump lane barrier advance forget
+-- Shared: clock pump lane barrier advance breaker forget
 local ledger, apps, lease, trying, failing, replaying, wake = unpack(KEYS)
 local prefix, lane, last_seq = unpack(ARGV)
 -- body
@@ -30,7 +30,7 @@ if count > 0 then
   redis.call('LPOP', key, skip + count)
   if sending then
     redis.call('LPUSH', key, head)
-  elseif held and string.sub(held, 9, 24) == id_of(head) then
+  elseif held and leased_id(held) == id_of(head) then
     possibly_sent = 1
   end
   for i = 1, count do
@@ -53,6 +53,6 @@ if count == BATCH then
   return {'MORE', '', count, possibly_sent}
 end
 if sending and seq_of(head) <= last_seq then
-  return {'SENDING', string.sub(held, 25), count, possibly_sent}
+  return {'SENDING', holder_of(held), count, possibly_sent}
 end
 return {'DISCARDED', '', count, possibly_sent}

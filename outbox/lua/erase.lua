@@ -6,7 +6,7 @@
 -- Invariant: waiting falls as discarded rises. A head that a worker is sending stays until its lease ends; the lane's other
 --   events do not wait for that. A worker whose lease ran out is superseded, and its head counts as possibly sent.
 -- MORE: call again. SENDING: only the head is left, and the worker is sending it. ERASED: no key names the lane.
--- Shared: clock pump lane barrier advance forget
+-- Shared: clock pump lane barrier advance breaker forget
 local ledger, apps, lease, trying, failing, doubtful, replaying, wake = unpack(KEYS)
 local prefix, lane = unpack(ARGV)
 -- body
@@ -23,7 +23,7 @@ local erased = count > 0 and redis.call('RPOP', key, count) or {}
 local reply = {'MORE', ''}
 for i, record in ipairs(erased) do
   local id = id_of(record)
-  local left_behind = held and string.sub(held, 9, 24) == id
+  local left_behind = held and leased_id(held) == id
   local marked = redis.call('ZREM', doubtful, id) == 1
   forget_replay(lane, replayed, id)
   reply[i + 2] = {record, (left_behind or marked) and 1 or 0}
@@ -39,6 +39,6 @@ if left == 0 then
     reply[1] = 'ERASED'
   end
 elseif sending and left == 1 then
-  reply[1], reply[2] = 'SENDING', string.sub(held, 9)
+  reply[1], reply[2] = 'SENDING', leased_id(held) .. holder_of(held)
 end
 return reply

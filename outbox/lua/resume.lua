@@ -2,17 +2,12 @@
 -- KEYS: apps wake
 -- ARGV: prefix app
 -- Returns: {'RESUMED'}
--- Invariant: the guard starts afresh, with the small start that follows any outage.
--- Shared: clock pump
+-- Invariant: the circuit breaker is closed and has no suspects, and the app begins with a few lanes as after any outage.
+-- Shared: clock pump lane breaker
 local apps, wake = unpack(KEYS)
 local prefix, app = unpack(ARGV)
 -- body
-local outage = prefix .. 'outage:' .. app
-redis.call(
-  'HDEL', outage, 'operator', 'since', 'reason', 'fault', 'kind', 'pauses', 'until', 'pause_ms', 'probe', 'unreachable'
-)
-redis.call('DEL', outage .. ':lanes')
-redis.call('HSET', outage, 'tokens', 2, 'resumed', now)
-redis.call('ZADD', apps, now, app)
-call_pump()
+redis.call('HDEL', breaker_of(app), 'operator')
+reset_breaker(app)
+open_app(app)
 return {'RESUMED'}

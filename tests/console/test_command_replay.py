@@ -9,8 +9,9 @@ from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.replay import Replay, overdue
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 
 
 def refuse(outbox: Outbox, held: Claim) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from attempts import pause
 from command_line import ALICE, BOB, CommandLine, alive, claim, letter, put
 from waiting import wait_until
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.store import Guard, Outbox
-from insend_relay.outbox.trying import Tried
+from insend_relay.outbox.store import Outbox
 
 DESIGNED = {
     "accepted",
@@ -35,8 +35,7 @@ def outage(outbox: Outbox, reason: str) -> None:
     """The tracker has been found to take nothing."""
     put(outbox, ALICE)
     held = claim(outbox)
-    outbox.report(held, "closed", reason, Guard())
-    outbox.release(held, Tried(held.id))
+    pause(outbox, held, reason)
 
 
 def test_the_first_line_says_whether_there_is_something_to_do(insend: CommandLine, outbox: Outbox) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 from answering import answer, answering, certified
+from attempts import retry
 from broken_redis import broken_redis, silent
 from command_line import ALICE, CommandLine, alive, claim, event, letter, put, settle
 from delivering import payload
@@ -190,7 +191,7 @@ def quiet_shop(place: Place) -> Iterator[None]:
     held = claim(place.outbox)
     began = read_clock(place.outbox) - 2 * 3_600_000
     tried = Tried(held.id, 9, 0, began, began + 1_000, "unknown: no whole answer within 15 s")
-    place.outbox.retry(held, tried, delay_ms=300_000, doubt=True)
+    retry(place.outbox, held, tried, delay_ms=300_000, duplicate=True)
     alive(place.outbox)
     yield
 

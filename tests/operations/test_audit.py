@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attempts import retry
 from lanes import ALICE, BOB, GUEST, OTHER, bury, claim, discard, ledger, letter, put
 from lanes import replay as replay_one
 from waiting import wait_until
@@ -33,7 +34,7 @@ def busy_day(outbox: Outbox) -> None:
         put(outbox, Lane("shop", "v", f"v-{number}"), idempotency_key=f"key-{number}")
     first, second, third, *_ = claim(outbox)
     outbox.settle(first, lease_ms=0)
-    outbox.retry(second, Tried(second.id, 1, 0, 1, 1, "answered 503"), delay_ms=60_000)
+    retry(outbox, second, Tried(second.id, 1, 0, 1, 1, "answered 503"), delay_ms=60_000)
     bury(outbox, third)
     put(outbox, OTHER)
     outbox.pause("second")

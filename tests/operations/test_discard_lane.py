@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from attempts import pause, retry
 from lanes import ALICE, BOB, GUEST, LEASE_MS, books, claim, claim_one, come_due, due_in, ledger, letter, put, replay
 from lanes import waiting as waiting_in
 
@@ -12,7 +13,7 @@ from insend_relay.operations.audit import audit
 from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 
@@ -52,8 +53,7 @@ def test_a_long_lane_goes_in_bounded_steps_and_the_books_balance_after_each(outb
 def test_events_that_are_accepted_after_the_question_stay_and_can_go_at_once(outbox: Outbox) -> None:
     first = put(outbox)
     held = claim_one(outbox)
-    outbox.report(held, "server", "HTTP 500", Guard())
-    assert outbox.retry(held, Tried(first, 1, outcome="answered 500"), delay_ms=900_000)
+    assert retry(outbox, held, Tried(first, 1, outcome="answered 500"), delay_ms=900_000)
     done = LaneDiscard(ALICE, last_accepted(outbox))
     later = put(outbox)
     done.run(outbox, wait_seconds=0)
@@ -68,7 +68,7 @@ def test_the_event_that_a_worker_is_sending_stays_and_the_others_go(outbox: Outb
     first = put(outbox)
     put(outbox)
     put(outbox)
-    held = claim_one(outbox, worker="celery@host:1#token")
+    held = claim_one(outbox, worker="celery@host:1")
     done = discard(outbox)
     assert (done.discarded, done.sending) == (2, "celery@host:1")
     assert waiting_in(outbox) == [first]
@@ -96,7 +96,7 @@ def test_the_outcome_of_an_event_that_is_being_sent_is_waited_for(
             if delivered:
                 own.settle(held, lease_ms=LEASE_MS)
             else:
-                own.retry(held, Tried(held.id, 1, outcome="answered 500"), delay_ms=900_000)
+                retry(own, held, Tried(held.id, 1, outcome="answered 500"), delay_ms=900_000)
 
     worker = threading.Thread(target=end)
     worker.start()
@@ -114,14 +114,14 @@ def test_an_event_whose_worker_died_counts_as_possibly_sent(outbox: Outbox) -> N
     come_due(outbox)
     done = discard(outbox)
     assert (done.discarded, done.possibly_sent) == (1, 1)
-    assert not outbox.retry(held, Tried(held.id, 1), delay_ms=0)
+    assert not retry(outbox, held)
     assert outbox.read("HLEN", outbox.keys.lease) == 0
 
 
 def test_who_waited_for_a_guest_goes_when_the_guests_events_are_given_up(outbox: Outbox) -> None:
     put(outbox, GUEST)
     put(outbox, ALICE, guest_uid=GUEST.uid)
-    outbox.release(claim_one(outbox), delay_ms=0)
+    outbox.release(claim_one(outbox))
     assert discard(outbox, GUEST).discarded == 1
     assert claim_one(outbox).lane == str(ALICE)
 
@@ -146,7 +146,7 @@ def test_a_replayed_event_that_is_given_up_counts_as_never_replayed(outbox: Outb
 
 def test_a_pause_and_its_probe_end_when_the_probed_lane_is_given_up(outbox: Outbox) -> None:
     put(outbox)
-    outbox.report(claim_one(outbox), "closed", "answered 403", Guard())
+    pause(outbox, claim_one(outbox), "answered 403")
     outbox.read("ZADD", outbox.keys.apps, 1, "shop")
     come_due(outbox)
     claim_one(outbox)

@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
+from attempts import pause, retry
 from lanes import (
     ALICE,
     BOB,
@@ -32,7 +33,7 @@ from insend_relay.outbox import record
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 FILE = Way(file="spool-1")
@@ -91,7 +92,7 @@ def test_a_worker_whose_lease_ran_out_is_superseded_and_its_event_may_have_been_
     status, _, (_, possibly_sent) = outbox._run("erase", lane=str(ALICE))
     assert (status, possibly_sent) == (b"ERASED", 1)
     assert outbox.settle(held, lease_ms=LEASE_MS) is None
-    assert not outbox.retry(held, Tried(held.id, 1), delay_ms=0)
+    assert not retry(outbox, held)
     assert bury(outbox, held) is None
     assert books(outbox) == {"accepted": 1, "delivered": 0, "waiting": 0, "dead": 0, "discarded": 1}
     assert audit(outbox).balanced
@@ -100,8 +101,7 @@ def test_a_worker_whose_lease_ran_out_is_superseded_and_its_event_may_have_been_
 def test_what_is_known_of_a_failing_event_goes_with_it(outbox: Outbox) -> None:
     put(outbox)
     held = claim_one(outbox)
-    outbox.report(held, "server", "HTTP 500", Guard())
-    outbox.retry(held, Tried(held.id, 1, outcome="unknown"), delay_ms=9_000, doubt=True)
+    retry(outbox, held, Tried(held.id, 1, outcome="unknown"), delay_ms=9_000, duplicate=True)
     assert outbox.read("HEXISTS", outbox.keys.suspects("shop"), str(ALICE))
     (_, _, (_, possibly_sent)) = outbox._run("erase", lane=str(ALICE))
     assert possibly_sent == 1, "it was marked as a possible duplicate"
@@ -114,9 +114,7 @@ def test_what_is_known_of_a_failing_event_goes_with_it(outbox: Outbox) -> None:
 
 def test_a_probe_that_is_erased_lets_the_next_one_go(outbox: Outbox) -> None:
     put(outbox)
-    held = claim_one(outbox)
-    for _ in range(2):
-        outbox.report(held, "closed", "HTTP 403", Guard())
+    pause(outbox, claim_one(outbox))
     outbox.read("HSET", outbox.keys.outage("shop"), "probe", str(ALICE))
     come_due(outbox)
     erase(outbox)
@@ -127,7 +125,7 @@ def test_who_waits_for_an_erased_guest_is_due_at_once(outbox: Outbox) -> None:
     put(outbox, GUEST)
     login = put(outbox, ALICE, guest_uid=GUEST.uid)
     guest = claim_one(outbox)
-    outbox.retry(guest, Tried(guest.id, 1), delay_ms=9_000)
+    retry(outbox, guest, delay_ms=9_000)
     assert outbox.claim("worker-2", 9, lease_ms=LEASE_MS) == []
     assert outbox.read("ZCARD", outbox.keys.behind(GUEST)) == 1
     assert erase(outbox, GUEST)[0] == b"ERASED"

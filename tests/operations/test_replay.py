@@ -13,9 +13,10 @@ from insend_relay.operations import dead
 from insend_relay.operations.dead import DeadLetters, Filter
 from insend_relay.operations.replay import KEPT_SECONDS, Pace, Progress, Replay, overdue, replay, warnings
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 
 FAST = 100_000.0
 DELIVERED, DEAD = "delivered", "dead"

@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 import redis
+from attempts import last_attempt, pause, retry
 from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put, snapshot
 from lanes import replay as replay_one
 from sample_status import AT_0211, OK
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.operations.status import ENDS, Paused, read_paused, read_refusal, read_status, span
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 MINUTE_MS = 60_000
@@ -27,14 +30,11 @@ BY_HAND = Paused("shop", AT_0211, None, "paused by an operator", operator=True)
 
 
 def fail(outbox: Outbox, held: Claim, delay_ms: int = 60_000) -> None:
-    outbox.retry(held, Tried(held.id, 1, 0, 1, 1, "answered 400: no"), delay_ms=delay_ms)
+    retry(outbox, held, Tried(held.id, 1, 0, 1, 1, "answered 400: no"), delay_ms=delay_ms)
 
 
 def pause_by_guard(outbox: Outbox, held: Claim) -> int:
-    verdict = outbox.report(held, "closed", "403: wrong key", Guard(first_ms=20_000), fault="key")
-    assert verdict.began
-    outbox.release(held)
-    return verdict.until_ms
+    return pause(outbox, held, "403: wrong key", limits=BreakerLimits(first_ms=20_000), fault="key").until_ms
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_an_outbox_that_was_never_used_has_a_status(outbox: Outbox) -> None:
 def test_an_event_that_fails_while_nothing_of_its_app_is_delivered_is_seen(outbox: Outbox) -> None:
     put(outbox, ALICE)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(held.id, 1, 0, now_ms(outbox) - 7_200_000, 1, "unknown: time-out"), delay_ms=0)
+    retry(outbox, held, Tried(held.id, 1, 0, now_ms(outbox) - 7_200_000, 1, "unknown: time-out"))
     found = read_status(outbox).failing
     assert found
     assert (found.lane, found.seconds >= 7_200) == (ALICE, True)
@@ -79,7 +79,9 @@ def test_the_counts_are_the_ledgers(outbox: Outbox) -> None:
     put(outbox, ALICE)
     outbox.settle(claim_one(outbox), lease_ms=0)
     first = letter(outbox, ALICE)
-    letter(outbox, BOB, doubt=True)
+    put(outbox, BOB)
+    held = claim_one(outbox)
+    outbox.fail(held, last_attempt(held, duplicate=True))
     replay_one(outbox, first)
     put(outbox, GUEST)
     found = read_status(outbox)

@@ -6,6 +6,7 @@ import time
 import uuid
 
 import pytest
+from attempts import pause, retry
 from lanes import (
     ALICE,
     BOB,
@@ -26,9 +27,10 @@ from lanes import (
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.status import Paused
 from insend_relay.operations.visitor import bury_head, discard_head, explain, look_up
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import Busy, NotFound
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 PURCHASE = b'{"type":"purchase"}'
@@ -36,7 +38,7 @@ AT = 1_700_000_000_000
 
 
 def fail(outbox: Outbox, held: Claim, outcome: str = "answered 503: try later") -> None:
-    outbox.retry(held, Tried(held.id, 3, 0, 1, 1, outcome), delay_ms=12_000)
+    retry(outbox, held, Tried(held.id, 3, 0, 1, 1, outcome), delay_ms=12_000)
 
 
 def test_the_lanes_of_a_uid_are_found_in_every_app_for_visitors_and_guests(outbox: Outbox) -> None:
@@ -82,8 +84,7 @@ def test_a_lane_that_waits_for_its_retry_says_how_the_last_attempt_ended(outbox:
 def test_a_lane_of_a_paused_app_says_since_when_and_why(outbox: Outbox) -> None:
     put(outbox, ALICE)
     held = claim_one(outbox)
-    outbox.report(held, "closed", "answered 403: wrong key", Guard())
-    outbox.release(held)
+    pause(outbox, held, "answered 403: wrong key")
     (view,) = look_up(outbox, "alice")
     assert view.paused
     assert view.why.startswith("the app is paused since 2")
@@ -220,7 +221,7 @@ def test_a_seized_lane_belongs_to_the_operator_until_the_lease_is_over(outbox: O
     come_due(outbox)
     held = outbox.seize(ALICE, "operator", lease_ms=LEASE_MS)
     assert held
-    assert held.fence > stale.fence
+    assert held.token != stale.token
     assert held.attempts().abandoned == 1
     assert abs(held.now_ms - time.time() * 1000) < LEASE_MS
     assert claim(outbox) == []

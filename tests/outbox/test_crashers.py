@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lanes import ALICE, BOB, LEASE_MS, OTHER, claim, claim_one, come_due, ledger, now_ms, put
 
+from insend_relay.outbox.claim import Claims
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claims, Outbox
+from insend_relay.outbox.store import Outbox
 
 
 def worker_dies(outbox: Outbox, claims: Claims) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
@@ -18,20 +16,23 @@ from hypothesis.stateful import (
 )
 from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
-from outbox_model import Event, Line, Model, Standing
+from outbox_model import Event, Model, Standing
 from outbox_recount import EVERYTHING, NEVER, recount
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.errors import Busy, Overtaken
+from insend_relay.outbox.errors import Busy
+from insend_relay.outbox.failed_attempt import Burial, FailedAttempt, FailReply, Failure
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Failure, Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 FAILURES: list[Failure] = ["unreachable", "closed", "server", "rejected"]
-GUARD = Guard(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
+LIMITS = BreakerLimits(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
 LATER_MS = 600_000
 EXAMPLES = 600  # lives of 50 steps each
 PARTS = 3  # they take minutes, on a loaded machine many: so that the processes of a test run share them
@@ -121,28 +122,19 @@ class Life(Corrections, RuleBasedStateMachine):
             self.follow(claim, worth, head, more=more)
 
     @precondition(lambda self: self.claims)
-    @rule(
-        pick=picks,
-        more=yes_or_no,
-        reason=st.sampled_from(["answered 400", "gave up"]),
-        doubt=yes_or_no,
-        if_open=yes_or_no,
-    )
-    def bury(self, *, pick: int, more: bool, reason: str, doubt: bool, if_open: bool) -> None:
+    @rule(pick=picks, more=yes_or_no, reason=reasons)
+    def bury(self, *, pick: int, more: bool, reason: str) -> None:
         claim = self.holder(pick)
         worth = self.model.holds(claim)
-        following = None
-        with self.overtaken(claim, if_open) as overtaken:
-            lease_ms = LEASE_MS if more else 0
-            following = bury(self.outbox, claim, reason=reason, doubt=doubt, lease_ms=lease_ms, if_open=if_open)
-        if overtaken:
-            return
+        following = bury(self.outbox, claim, reason=reason, lease_ms=LEASE_MS if more else 0)
         if worth == "HEAD":
-            event = self.model.leave(claim.lane, "returned")
-            event.group = f"purchase\t{reason}"
-            self.model.put_letter(event)
-            self.model.count("duplicates_possible", int(doubt))
+            self.buried(claim, reason)
         self.follow(claim, worth, following, more=more)
+
+    def buried(self, claim: Claim, reason: str) -> None:
+        event = self.model.leave(claim.lane, "returned")
+        event.group = f"purchase\t{reason}"
+        self.model.put_letter(event)
 
     def follow(self, claim: Claim, worth: str, following: Claim | None, *, more: bool) -> None:
         if worth == "SUPERSEDED":
@@ -153,63 +145,108 @@ class Life(Corrections, RuleBasedStateMachine):
             self.claims.append(following)
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, delay_ms=st.sampled_from([0, LATER_MS]), doubt=yes_or_no, if_open=yes_or_no)
-    def retry(self, *, pick: int, delay_ms: int, doubt: bool, if_open: bool) -> None:
+    @rule(pick=picks, duplicate=yes_or_no)
+    def release(self, *, pick: int, duplicate: bool) -> None:
         claim = self.holder(pick)
         line = self.model.lines[claim.lane]
         worth = self.model.holds(claim)
-        tried = Tried(claim.id, line.attempts + 1, min(line.abandoned, 1), 1, 2, "answered 500")
-        with self.overtaken(claim, if_open) as overtaken:
-            done = self.outbox.retry(claim, tried, delay_ms=delay_ms, doubt=doubt, if_open=if_open)
-            assert done == (worth == "HEAD")
-        if worth == "HEAD" and not overtaken:
-            line.attempts += 1
-            line.abandoned = min(line.abandoned, 1)
-            self.model.beats["failed"] += 1
-            self.given_back(line, delay_ms, doubt=doubt)
-            line.tried = True
-
-    @precondition(lambda self: self.claims)
-    @rule(pick=picks, delay_ms=st.sampled_from([0, LATER_MS]), doubt=yes_or_no, says=yes_or_no)
-    def release(self, *, pick: int, delay_ms: int, doubt: bool, says: bool) -> None:
-        claim = self.holder(pick)
-        line = self.model.lines[claim.lane]
-        worth = self.model.holds(claim)
-        tried = Tried(claim.id, 40, min(line.abandoned, 1), 1, 2, "refused") if says else None
-        assert self.outbox.release(claim, tried, delay_ms=delay_ms, doubt=doubt) == (worth == "HEAD")
+        assert self.outbox.release(claim, duplicate=duplicate) == (worth == "HEAD")
         if worth == "HEAD":
-            self.given_back(line, delay_ms, doubt=doubt)
-            line.tried = line.tried or says
-            line.abandoned = min(line.abandoned, 1) if says else line.abandoned
-            if claim.app in self.model.tokens:
-                self.model.tokens[claim.app] += 1
-
-    def overtaken(self, claim: Claim, if_open: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - a rule's
-        """Whether the guard takes the decision away from its holder."""
-        if if_open and self.model.holds(claim) == "HEAD" and claim.app in self.model.outage:
-            refusal: AbstractContextManager[object] = pytest.raises(Overtaken)
-            return refusal
-        return nullcontext()
-
-    def given_back(self, line: Line, delay_ms: int, *, doubt: bool) -> None:
-        line.standing = "later" if delay_ms else "ready"
-        self.model.count("duplicates_possible", int(doubt))
+            line.standing = "ready"
+            self.model.count("duplicates_possible", int(duplicate))
+            self.model.give_back_token(claim.app)
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, kind=st.sampled_from(FAILURES), retry_after_ms=st.sampled_from([0, 0, 0, 90_000]))
-    def report(self, pick: int, kind: Failure, retry_after_ms: int) -> None:
+    @rule(
+        pick=picks,
+        kind=st.sampled_from(FAILURES),
+        delay_ms=st.sampled_from([0, LATER_MS]),
+        burial=st.sampled_from(["", "", "answered 400", "gave up"]),
+        other_attempts=st.sampled_from([0, 0, 0, 1]),
+        duplicate=yes_or_no,
+        retry_after_ms=st.sampled_from([0, 0, 0, 90_000]),
+        repeated=yes_or_no,
+    )
+    def fail(
+        self,
+        *,
+        pick: int,
+        kind: Failure,
+        delay_ms: int,
+        burial: str,
+        other_attempts: int,
+        duplicate: bool,
+        retry_after_ms: int,
+        repeated: bool,
+    ) -> None:
         claim = self.holder(pick)
-        verdict = self.outbox.report(claim, kind, "HTTP 500", GUARD, retry_after_ms=retry_after_ms)
-        if verdict.counts:
-            assert claim.app not in self.model.outage
-            if claim.app in self.model.tokens:
-                self.model.tokens[claim.app] += 1
+        line = self.model.lines[claim.lane]
+        worth = self.model.holds(claim)
+        assumed = line.attempts + other_attempts
+        tried = Tried(claim.id, assumed + 1, min(line.abandoned, 1), 1, 2, "answered 500")
+        attempt = FailedAttempt(
+            kind,
+            "HTTP 500",
+            tried,
+            delay_ms,
+            Burial("purchase", burial, b"{}", LEASE_MS) if burial else None,
+            duplicate=duplicate,
+            retry_after_ms=retry_after_ms,
+            limits=LIMITS,
+        )
+        reply = self.outbox.fail(claim, attempt)
+        if worth != "HEAD":
+            assert (reply.result, reply.until_ms, reply.began) == (worth, 0, False)
+            self.fails_too_late(claim, worth, attempt, reply)
             return
-        assert verdict.began == (claim.app not in self.model.outage)
-        self.model.outage.add(claim.app)
-        self.model.tokens.pop(claim.app, None)
-        if verdict.began:
+        self.model.count("duplicates_possible", int(duplicate))
+        self.judged(claim, reply)
+        if reply.result == "BURIED":
+            assert (burial, other_attempts) == (burial or None, 0)
+            self.buried(claim, burial)
+            self.follow(claim, worth, reply.following, more=True)
+        else:
+            self.given_back(claim, reply, delay_ms)
+            assert not (reply.counts and burial and not other_attempts), "its burial was due"
+        if repeated:
+            self.fail_again(claim, attempt)
+
+    def judged(self, claim: Claim, reply: FailReply) -> None:
+        """The breaker has decided whether an attempt counts."""
+        app = claim.app
+        if reply.counts:
+            assert app not in self.model.outage
+            self.model.give_back_token(app)
+            return
+        assert reply.result == "NOT_COUNTED"
+        assert reply.began == (app not in self.model.outage)
+        self.model.outage.add(app)
+        self.model.tokens.pop(app, None)
+
+    def given_back(self, claim: Claim, reply: FailReply, delay_ms: int) -> None:
+        line = self.model.lines[claim.lane]
+        line.standing = "later" if reply.counts and delay_ms else "ready"
+        line.attempts += reply.counts
+        line.abandoned = min(line.abandoned, 1)
+        line.tried = True
+        self.model.beats["failed"] += reply.counts
+        if reply.began:
             self.take_back(claim.app)
+
+    def fail_again(self, claim: Claim, attempt: FailedAttempt) -> None:
+        """The answer was lost, and the call is repeated: nothing is done twice."""
+        worth = self.model.holds(claim)
+        reply = self.outbox.fail(claim, attempt)
+        assert worth != "HEAD"
+        assert (reply.result, reply.until_ms, reply.began) == (worth, 0, False)
+        self.fails_too_late(claim, worth, attempt, reply)
+
+    def fails_too_late(self, claim: Claim, worth: str, attempt: FailedAttempt, reply: FailReply) -> None:
+        """The event has gone already, or the lane is another's: only a burial's holder goes on with the lane."""
+        if attempt.burial:
+            self.follow(claim, worth, reply.following, more=True)
+        else:
+            assert reply.following is None
 
     def take_back(self, app: str) -> None:
         """An outage took attempts back and made its suspects due; which, the guard's own tests know."""
@@ -233,6 +270,7 @@ class Life(Corrections, RuleBasedStateMachine):
         seized = self.outbox.seize(lane, "operator", lease_ms=LEASE_MS)
         assert (seized is not None) == bool(line.events)
         if seized is not None:
+            assert seized.token not in self.model.tokens_seen
             self.model.leased(seized)
             self.claims.append(seized)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from attempts import retry
 from lanes import (
     ALICE,
     BOB,
@@ -28,7 +29,6 @@ from waiting import wait_until
 
 from insend_relay.outbox import record
 from insend_relay.outbox.store import Outbox
-from insend_relay.outbox.trying import Tried
 
 # Dead letters
 
@@ -212,7 +212,7 @@ def test_the_counts_for_plots_are_kept_for_a_day_and_a_bit(outbox: Outbox) -> No
     dead = letter(outbox)
     replay(outbox, dead)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(held.id, 1), delay_ms=0)
+    retry(outbox, held)
     outbox.settle(claim_one(outbox), lease_ms=0)
     pulses = outbox.read("KEYS", outbox.keys.prefix + "pulse:*")
     assert all(86_400_000 < outbox.read("PTTL", key) <= 93_600_000 for key in pulses)

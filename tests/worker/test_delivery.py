@@ -26,12 +26,13 @@ from insend_relay.operations.dead import DeadLetters, Filter
 from insend_relay.operations.replay import replay
 from insend_relay.operations.status import read_paused
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim, Claims
 from insend_relay.outbox.connection import Executor
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claim, Claims, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.lane_run import CRASHED, UNDECODABLE

@@ -9,9 +9,10 @@ import pytest
 import redis
 from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, claim, ledger, put
 
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.worker.settling import AT_ONCE, Settling
 
 

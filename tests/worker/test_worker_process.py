@@ -25,6 +25,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.lease import holder_of
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -418,7 +419,7 @@ def test_a_pool_process_that_alone_is_told_to_stop_is_of_use_afterwards(
     worker = start_worker(processes=1)
     wait_until(partial(more_than, sandbox, 30))
     lease = wait_until(lambda: outbox.read("HVALS", outbox.keys.lease))[0]
-    os.kill(int(lease[24:].partition(b"#")[0].rpartition(b":")[2]), signal.SIGTERM)
+    os.kill(int(holder_of(lease).rpartition(":")[2]), signal.SIGTERM)
     books = drained(outbox)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
     assert (len(posted), max(posted.values())) == (2000, 1)

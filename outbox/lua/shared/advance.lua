@@ -24,15 +24,15 @@ local function let_pass(guest, first)
 end
 
 -- For each of count places in going, where a lease of the app's lanes stands or nothing: {lane, its next record or nil,
--- fence, worker, ms to hold it on}. The record when the caller goes on with the lane (its lease renewed under the same
--- fence), else ''. An app that is paused, a record of a newer version, or one that waits for its guest is left to a later
+-- token, worker, ms to hold it on}. The record when the caller goes on with the lane (its lease renewed under the same
+-- token), else ''. An app that is paused, a record of a newer version, or one that waits for its guest is left to a later
 -- claim.
 local function advance(app, count, going, version)
   local open = tonumber(redis.call('ZSCORE', apps, app) or 0) <= now
   local records, gone, held = {}, {}, {}
   for i = 1, count do
     records[i] = ''
-    local lane, following, fence, worker, lease_ms = unpack(going[i] or {})
+    local lane, following, token, worker, lease_ms = unpack(going[i] or {})
     if lane and string.sub(lane, #app + 2, #app + 2) == 'g' then
       let_pass(lane, following)
     end
@@ -43,7 +43,7 @@ local function advance(app, count, going, version)
     elseif lane then
       local readable = following ~= '' and version_of(following) <= tonumber(version) -- '' would say: there is none
       if tonumber(lease_ms) > 0 and open and readable then
-        held[#held + 1] = {lane, fence, following, worker, lease_ms}
+        held[#held + 1] = {lane, token, following, worker, lease_ms}
         records[i] = following
       else
         make_due(lane, 0)
@@ -56,4 +56,9 @@ local function advance(app, count, going, version)
   end
   hold(app, held)
   return records
+end
+
+-- advance for one lane, whose head has gone: the next record when the caller goes on with it, else ''.
+local function go_on(lane, following, token, worker, lease_ms, version)
+  return advance(app_of(lane), 1, {{lane, following, token, worker, lease_ms}}, version)[1]
 end

@@ -1,4 +1,4 @@
--- forget: what goes with the events of a lane that are discarded. Needs: clock, pump, lane, barrier, advance.
+-- forget: what goes with the events of a lane that are discarded. Needs: clock, pump, lane, barrier, advance, breaker.
 
 -- A replay run counts an event that was discarded on its way as one that was never replayed. replayed is what `replaying`
 -- holds for the lane.
@@ -24,7 +24,7 @@ end
 -- All that names a lane in which nothing is left; head was its last one, if there was any.
 local function forget_lane(lane, head)
   forget_head(lane, head)
-  redis.call('HDEL', prefix .. 'outage:' .. app_of(lane) .. ':lanes', lane)
+  redis.call('HDEL', suspects_of(app_of(lane)), lane)
   redis.call('ZREM', due_key(lane), lane)
   redis.call('HDEL', replaying, lane)
   let_pass(lane, nil)

@@ -1,0 +1,59 @@
+"""What a worker gets from a claim: leased lanes, each with its head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from insend_relay.outbox.masked import masked
+from insend_relay.outbox.trying import Tried
+
+
+@masked("token", "now_ms")
+class Claim(NamedTuple):
+    """A leased lane and its head.
+
+    Attributes:
+        lane: The lane's name, ``APP/v/UID`` or ``APP/g/UID``.
+        token: The fencing token of this lease; no other claim has the same (``lease.new_token``).
+        data: The head's bytes as stored; ``record.decode`` reads them.
+        tried: What is known of the head's earlier attempts, as stored; empty when there were none.
+        now_ms: Redis's clock at the claim.
+        probe: Whether the app is paused, and this head shows whether the tracker takes events again.
+    """
+
+    lane: str
+    token: bytes
+    data: bytes
+    tried: bytes
+    now_ms: int
+    probe: bool = False
+
+    @property
+    def id(self) -> bytes:
+        """The head's id, readable in every version of the record."""
+        return self.data[17:33]
+
+    @property
+    def app(self) -> str:
+        """The lane's application."""
+        return self.lane.partition("/")[0]
+
+    def attempts(self) -> Tried:
+        """What is known of the head's earlier attempts."""
+        return Tried.unpack(self.tried, self.id)
+
+    def following(self, data: bytes) -> Claim | None:
+        """The same lease with the next head, as settle and bury return it; None when there is none."""
+        return Claim(self.lane, self.token, data, b"", self.now_ms) if data else None
+
+
+class Claims(list[Claim]):
+    """The lanes that one claim has leased.
+
+    Attributes:
+        alone: The only one has to be sent with nothing beside it: its worker has died twice.
+        make_room: The next in line has to be sent so, and waits until the caller has nothing under way.
+    """
+
+    alone = False
+    make_room = False
