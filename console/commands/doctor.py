@@ -73,7 +73,7 @@ def _variables(unknown: Sequence[UnknownVariable]) -> list[Finding]:
 def _tracker(settings: Settings) -> Finding:
     """Whether a worker here could reach the tracker."""
     try:
-        with needs("worker", "gevent", "requests", "urllib3"):
+        with needs("worker", "gevent", "httptools", "requests", "urllib3"):
             from insend_relay.console.commands.tracker_check import check_tracker  # noqa: PLC0415 - producers do without
     except click.UsageError:
         text = "only workers send to it: run `insend doctor` where they run (insend-relay[worker])"

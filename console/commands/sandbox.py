@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
-from insend_relay.console.sandbox.sandbox import TRACKER_PATH, Received, serve
+from insend_relay.console.commands.exits import needs
 from insend_relay.console.terminal import plain, screen
+
+if TYPE_CHECKING:
+    from insend_relay.console.sandbox.tracker import Received
 
 
 @click.command(epilog="Example: insend sandbox --port 8080")
@@ -26,6 +30,9 @@ def sandbox(host: str, port: int) -> None:
 
     Its page shows events whole, personal data included: it is for trying things, never for real visitors.
     """
+    with needs("sandbox", "httptools"):
+        from insend_relay.console.sandbox.sandbox import TRACKER_PATH, serve  # noqa: PLC0415 - see the line above
+
     console = screen()
 
     def announce(url: str) -> None:

@@ -39,7 +39,7 @@ def worker(celery_options: tuple[str, ...]) -> None:
         if option.startswith(("-P", "--pool")):
             raise click.UsageError("choose the pool by INSEND_POOL: it decides what is loaded before Celery is")
     drop_celery_variables()
-    with needs("worker", "celery", "kombu", "billiard", "gevent", "requests", "tenacity"):
+    with needs("worker", "celery", "kombu", "billiard", "gevent", "httptools", "requests", "tenacity"):
         from insend_relay.worker.app import app, must_be_allowed, worker_arguments  # noqa: PLC0415 - see above
         from insend_relay.worker.program import check_semaphores, run  # noqa: PLC0415 - see above
     must_be_allowed(settings)

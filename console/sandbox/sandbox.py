@@ -57,7 +57,8 @@ class Sandbox:
         port: Where to listen; 0 takes a free port.
         host: The address to listen on.
         keep: How many of the newest requests are remembered; the totals go on counting.
-        on_event: Called with each event when it has been recorded, from the thread that answers it.
+        on_event: Called with each event when it has been recorded and before it is answered, in the sandbox's thread:
+            while it runs, no other request is served.
 
     Raises:
         CannotListen: On entering.

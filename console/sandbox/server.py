@@ -1,24 +1,23 @@
-"""The sandbox's HTTP/1.1: a thread for each connection, and answers that may come late, in drips or not at all.
+"""The sandbox's HTTP/1.1: requests read by httptools, and answers that may come late, in drips or not at all.
 
-Python's own ``http.server`` reads the requests. Flask's servers would not do: below them an application cannot drip
-the status line, hang up instead of answering, or stop listening. Connections are kept alive, and each answer leaves at
-once and in one piece (TCP_NODELAY). Nothing is looked up in the DNS and nothing is printed.
+Each connection is a task with asyncio's streams; ``door`` accepts connections and starts the tasks. Connections are
+kept alive, and each answer leaves at once and in one piece (asyncio sets TCP_NODELAY). No name is looked up in the DNS
+and nothing is printed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import errno
-import itertools
 import socket
-import socketserver
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 
-_MOST_BYTES = 1_000_000  # of a body; our events have 64 KB at most
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+_HEAD_BYTES = 131_072  # of a request; an event may come in the query
+_BODY_BYTES = 1_000_000  # of a request; our events have 64 KB at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,143 +67,106 @@ def _phrase(status: int) -> str:
 Respond = Callable[[Request], Answer]
 
 
-class Server(socketserver.ThreadingTCPServer):
-    """One spell of listening, from opening the door to shutting it."""
+async def serve(connection: socket.socket, number: int, respond: Respond, is_open: Callable[[], bool]) -> None:
+    """Serve one connection: requests one after the other, until either side has enough.
 
-    allow_reuse_address = True
-    request_queue_size = 4096
-
-    def __init__(self, address: tuple[str, int], respond: Respond, numbers: itertools.count[int]) -> None:
-        self.address_family = _family(address[0])
-        self.respond = respond
-        self._numbers = numbers
-        self.closing = threading.Event()
-        self._lock = threading.Lock()
-        self._connections: dict[int, socket.socket] = {}  # by the thread that serves it
-        super().__init__(address, _Handler, bind_and_activate=False)
-        try:
-            self.server_bind()
-        except BaseException:
-            self.server_close()
-            raise
-
-    def start_listening(self) -> bool:
-        """From here on connections are taken; False when somebody else listens on this port."""
-        try:
-            self.server_activate()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            return False
-        return True
-
-    def get_request(self) -> tuple[socket.socket, int]:
-        """Take a connection, with its number in place of the address, which nobody asks for."""
-        connection, _ = super().get_request()
-        return connection, next(self._numbers)
-
-    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        """Serve one connection, in its own thread."""
-        with self._lock:
-            if not self.closing.is_set():
-                self._connections[threading.get_ident()] = request
-        super().process_request_thread(request, client_address)
-
-    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        """The connection's thread is done with it."""
-        self.spare_me()
-        super().shutdown_request(request)
-
-    def spare_me(self) -> None:
-        """Do not cut the connection of the calling thread, so that it can still answer."""
-        with self._lock:
-            self._connections.pop(threading.get_ident(), None)
-
-    def hang_up(self) -> None:
-        """Cut all connections and wait until their threads have ended."""
-        with self._lock:
-            self.closing.set()
-            for connection in self._connections.values():
-                _cut(connection)
-        self.server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the name is socketserver's
-        """Let the thread's excepthook tell of it: socketserver would print, and call it handled."""
-        raise  # noqa: PLE0704 - this is called in an except clause
+    Args:
+        connection: Its socket.
+        number: Which connection it is.
+        respond: Called with each request.
+        is_open: Whether the door is still open when an answer is ready; else the answer is the last one.
+    """
+    reader, writer = await asyncio.open_connection(sock=connection, limit=_HEAD_BYTES)
+    try:
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the client sends no more
+            while await _exchange(reader, writer, number, respond, is_open):
+                pass
+        writer.close()
+        await writer.wait_closed()
+    except OSError:  # the client has gone away
+        pass
+    finally:
+        writer.transport.abort()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One connection: requests one after the other, until either side has enough."""
-
-    server: Server
-    client_address: int  # type: ignore[assignment]  # the connection's number, see Server.get_request
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def handle(self) -> None:
-        """Serve the connection; a client that goes away is no error here."""
-        try:
-            if not self.server.closing.is_set():
-                super().handle()
-        except OSError:
-            self.close_connection = True
-
-    def do_GET(self) -> None:
-        """Answer a GET."""
-        self._serve()
-
-    def do_POST(self) -> None:
-        """Answer a POST."""
-        self._serve()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Print nothing."""
-
-    def _serve(self) -> None:
-        body, problem = self._body()
-        if problem:
-            self._send(Answer(status=problem, body=_phrase(problem).encode()), last=True)
-            return
-        path, _, query = self.path.partition("?")
-        request = Request(self.command, path, query, self.headers.get("Content-Type", ""), body, self.client_address)
-        answer = self.server.respond(request)
-        if answer.delay and self.server.closing.wait(answer.delay):
-            raise ConnectionAbortedError(errno.ECONNABORTED, "stopped before the answer was due")
-        if answer.close:
-            self.close_connection = True
-        else:
-            self._send(answer, last=self.close_connection or self.server.closing.is_set())
-
-    def _body(self) -> tuple[bytes, int]:
-        """The request's body, or the status that says why it cannot be read."""
-        if self.headers.get("Transfer-Encoding"):
-            return b"", HTTPStatus.LENGTH_REQUIRED
-        length = self.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit()):
-            return b"", HTTPStatus.BAD_REQUEST
-        if int(length) > _MOST_BYTES:
-            return b"", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            raise ConnectionResetError(errno.ECONNRESET, "the client left in the middle of its request")
-        return body, 0
-
-    def _send(self, answer: Answer, *, last: bool) -> None:
-        self.close_connection = last
-        rendered = answer.rendered(last=last)
-        if not answer.drip:
-            self.wfile.write(rendered)
-            return
-        for index in range(len(rendered)):
-            self.wfile.write(rendered[index : index + 1])
-            if self.server.closing.wait(answer.drip):
-                raise ConnectionAbortedError(errno.ECONNABORTED, "stopped in the middle of an answer")
+async def _exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    number: int,
+    respond: Respond,
+    is_open: Callable[[], bool],
+) -> bool:
+    """Read a request and answer it; whether the connection goes on."""
+    try:
+        request, goes_on = await _request(reader, writer, number)
+    except _Refused as refused:
+        await _send(writer, Answer(status=refused.status, body=_phrase(refused.status).encode()), last=True)
+        return False
+    answer = respond(request)
+    await asyncio.sleep(answer.delay)
+    if answer.close:
+        return False
+    goes_on = goes_on and is_open()
+    await _send(writer, answer, last=not goes_on)
+    return goes_on
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> tuple[Request, bool]:
+    """The next request, and whether the client keeps the connection afterwards."""
+    try:
+        head = _Head(await reader.readuntil(b"\r\n\r\n"))
+    except HttpParserError as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST) from error
+    except asyncio.LimitOverrunError as error:
+        raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from error
+    if head.method not in {"GET", "POST"}:
+        raise _Refused(HTTPStatus.NOT_IMPLEMENTED)
+    if b"transfer-encoding" in head.headers:
+        raise _Refused(HTTPStatus.LENGTH_REQUIRED)
+    length = int(head.headers.get(b"content-length", b"0"))  # httptools has refused what is no number
+    if length > _BODY_BYTES:
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    if head.headers.get(b"expect", b"").lower() == b"100-continue":
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = await reader.readexactly(length)
+    path, _, query = head.url.decode("latin-1").partition("?")
+    content_type = head.headers.get(b"content-type", b"").decode("latin-1")
+    return Request(head.method, path, query, content_type, body, number), head.keeps_alive
 
 
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was quicker
-        connection.shutdown(socket.SHUT_RDWR)
+async def _send(writer: asyncio.StreamWriter, answer: Answer, *, last: bool) -> None:
+    rendered = answer.rendered(last=last)
+    step = 1 if answer.drip else len(rendered)
+    for start in range(0, len(rendered), step):
+        writer.write(rendered[start : start + step])
+        await writer.drain()
+        await asyncio.sleep(answer.drip)
+
+
+class _Refused(Exception):
+    """A request that cannot be taken, and the status that says why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _Head:
+    """The head of a request; httptools calls the ``on_`` methods. HttpParserError when it is not HTTP."""
+
+    def __init__(self, received: bytes) -> None:
+        self.url = b""
+        self.headers: dict[bytes, bytes] = {}
+        parser = HttpRequestParser(self)
+        with contextlib.suppress(HttpParserUpgrade):  # the offer of another protocol is declined by passing it over
+            parser.feed_data(received)
+        self.method = parser.get_method().decode()
+        self.keeps_alive = parser.should_keep_alive()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the URL."""
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        self.headers[name.lower()] = value

@@ -65,11 +65,11 @@ class _Order:
 
 
 class Tracker:
-    """Takes events as the vendor's tracker would, from many threads at once.
+    """Takes events as the vendor's tracker would; what it has taken may be read from any thread.
 
     Args:
         keep: How many of the newest requests, and of the newest accepted ones, are remembered.
-        on_event: Called with each request once it is recorded, from the thread that answers it.
+        on_event: Called with each request once it is recorded, before it is answered.
     """
 
     def __init__(self, *, keep: int, on_event: Callable[[Received], None] | None) -> None:

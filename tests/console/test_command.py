@@ -204,7 +204,14 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "pool"), [("celery", "prefork"), ("tenacity", "prefork"), ("gevent", "prefork"), ("gevent", "gevent")]
+    ("module", "pool"),
+    [
+        ("celery", "prefork"),
+        ("httptools", "prefork"),
+        ("tenacity", "prefork"),
+        ("gevent", "prefork"),
+        ("gevent", "gevent"),
+    ],
 )
 def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine, module: str, pool: str) -> None:
     program = f"import sys; sys.modules[{module!r}] = None; from insend_relay.console.commands.main import main; main()"
@@ -218,6 +225,21 @@ def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine
     )
     assert found.returncode == 2
     assert "pip install 'insend-relay[worker]'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_sandbox_without_its_library_says_what_to_install(insend: CommandLine) -> None:
+    program = "import sys; sys.modules['httptools'] = None; from insend_relay.console.commands.main import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", program, "sandbox", "--port", "0"],
+        env=insend.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "pip install 'insend-relay[sandbox]'" in found.stderr
     assert "Traceback" not in found.stderr
 
 
