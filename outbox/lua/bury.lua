@@ -3,7 +3,7 @@
 -- ARGV: prefix lane fence id group meta doubt if_open lease_ms version
 -- Returns: {'BURIED' | 'ALREADY', next record or ''} | {'SUPERSEDED' | 'PAUSED', ''}
 -- Invariant: the record leaves its lane and enters the dead letters in one step, unchanged.
--- Shared: clock pump lane barrier advance letter
+-- Shared: clock pump record lane barrier advance letter
 local ledger, apps, lease, trying, failing, doubtful, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, lane, fence, id, group, meta, doubt, if_open, lease_ms, version = unpack(ARGV)
 -- body

@@ -4,7 +4,7 @@
 -- Returns: {'RELEASED' | 'ALREADY' | 'SUPERSEDED'}
 -- Invariant: the lane's records are untouched. tried '' leaves what is known of the head as it is; else its attempts stay
 --   as they are stored, since report may have taken some back meanwhile.
--- Shared: clock pump lane
+-- Shared: clock pump record lane
 local ledger, apps, lease, trying, failing, doubtful, wake = unpack(KEYS)
 local prefix, lane, fence, id, delay_ms, tried, doubt = unpack(ARGV)
 -- body

@@ -3,7 +3,7 @@
 -- ARGV: prefix lane fence id delay_ms tried doubt if_open
 -- Returns: {'RETRIED' | 'ALREADY' | 'SUPERSEDED' | 'PAUSED'}
 -- Invariant: the head stays the head; the lane is not due before the delay is over.
--- Shared: clock pump lane
+-- Shared: clock pump record lane
 local ledger, lease, trying, failing, doubtful, wake = unpack(KEYS)
 local prefix, lane, fence, id, delay_ms, tried, doubt, if_open = unpack(ARGV)
 -- body

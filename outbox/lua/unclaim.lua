@@ -4,7 +4,7 @@
 -- Returns: {how many lanes}
 -- Invariant: only leases of exactly this worker's name end, and a name is used for one claim only. As many leases are
 --   looked through as there are lanes under way.
--- Shared: clock pump lane
+-- Shared: clock pump record lane
 local apps, lease, hint, wake = unpack(KEYS)
 local prefix, worker = unpack(ARGV)
 -- body
