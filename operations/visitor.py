@@ -139,12 +139,9 @@ def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
     data = outbox.read("LINDEX", keys.lane(lane), 0)
     if not waiting or data is None:
         return None
-    try:
-        head = record.decode(data)
-    except NotARecord:
-        head = None
-    else:
-        lane = Lane.parse(name, head.uid or lane.uid)
+    head = _decoded(data)
+    if head and head.uid:
+        lane = Lane.parse(name, head.uid)
     tried = Tried.unpack(outbox.read("HGET", keys.trying, name) or b"", data[17:33])
     lease = outbox.read("HGET", keys.lease, name)
     leased_by = None if lease is None else lease[24:].decode(errors="replace").partition("#")[0]
@@ -168,6 +165,13 @@ def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
             waits_for=_waits_for(outbox, lane, head) if head else None,
         ),
     )
+
+
+def _decoded(data: bytes) -> Record | None:
+    try:
+        return record.decode(data)
+    except NotARecord:
+        return None
 
 
 def _waits_for(outbox: Outbox, lane: Lane, head: Record) -> Lane | None:

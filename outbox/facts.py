@@ -59,8 +59,8 @@ def facts_of(type: object, properties: Mapping[Any, Any]) -> Facts:
 def facts_in(payload: bytes) -> Facts:
     """The facts of an event, read from its data object; a payload that is none has the type "?"."""
     try:
-        data = json.loads(payload, parse_float=Decimal, parse_int=Decimal)
-    except (ValueError, RecursionError, ArithmeticError):
+        data = json.loads(payload, parse_float=_number, parse_int=_number)
+    except (ValueError, RecursionError):
         return Facts()
     if not isinstance(data, dict):
         return Facts()
@@ -71,6 +71,13 @@ def facts_in(payload: bytes) -> Facts:
 def order_hash(order_id: str) -> bytes:
     """The first 8 bytes of the SHA-1 of an order id as it is written in the payload."""
     return hashlib.sha1(order_id.encode(errors="surrogatepass"), usedforsecurity=False).digest()[:ORDER_BYTES]
+
+
+def _number(written: str) -> Decimal:
+    try:
+        return Decimal(written)
+    except ArithmeticError:  # an exponent of 20 digits
+        return Decimal("NaN")
 
 
 def _order(order_id: object) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insend_relay.outbox.keys import uid_bytes
-from insend_relay.outbox.record import Record
+from insend_relay.outbox.record import NotARecord, Record
 
 _SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
 _ESCAPES = ["+" if byte == ord(" ") else chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in range(256)]
@@ -18,7 +18,12 @@ def form(lane: str, record: Record) -> bytes:
     Args:
         lane: The name of the event's lane, from which the app key comes, and the uid unless the record holds it.
         record: The event.
+
+    Raises:
+        NotARecord: It is no event but a webhook, which this release does not send.
     """
+    if record.facts.kind != "event":
+        raise NotARecord(f"a {record.facts.kind}; this release sends events only")
     app, kind, encoded = lane.split("/")
     # The uid in a lane's name is quoted as in a form.
     uid = quoted(uid_bytes(record.uid)) if record.uid else encoded.encode()
