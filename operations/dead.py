@@ -75,11 +75,14 @@ class Letter:
     @property
     def decoded(self) -> bool:
         """Whether this release can read the record, so that ``payload`` is the event alone."""
-        return len(self.payload) < len(self.record)
+        return self.payload != self.record
 
     @property
     def record_sha1(self) -> str:
-        """By which ``repair.lua`` and ``resend.lua`` know that the letter is still the one that was read."""
+        """By which ``repair.lua`` and ``resend.lua`` know that the letter is still the one that was read.
+
+        It is of the stored bytes, header and compression included: a script cannot expand a payload.
+        """
         return hashlib.sha1(self.record, usedforsecurity=False).hexdigest()
 
     @property
@@ -266,13 +269,13 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
     body = data[at:]
     about = _meta(meta)
     kind, reason = _type_and_reason(group)
-    lane = _lane(name)
     try:
         event = record.decode(body)
     except record.NotARecord:
         # seq and acceptance stand at the same place in every version of the record (put_letter relies on it)
         in_index, accepted_at_ms = struct.unpack_from(">QQ", body[:17].ljust(17, b"\0"), 1)
         event = record.Record(id, in_index, accepted_at_ms, 0, "", body)
+    lane = _lane(name, event.uid)
     return Letter(
         id=uuid.UUID(bytes=id),
         seq=event.seq if seq is None else seq,
@@ -348,9 +351,9 @@ def _type_and_reason(group: bytes) -> tuple[str, str]:
     return kind, reason
 
 
-def _lane(name: bytes) -> Lane | None:
+def _lane(name: bytes, uid: str) -> Lane | None:
     try:
-        return Lane.parse(name.decode())
+        return Lane.parse(name.decode(), uid)
     except ValueError:
         return None
 

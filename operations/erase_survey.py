@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 
 from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.outbox.connection import mapped, run_together
-from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.keys import Lane, uid_text
 from insend_relay.outbox.person import KINDS, Links, Named, Person, mentions, named_by
 from insend_relay.outbox.replies import scan
+from insend_relay.outbox.scripts import piece
 from insend_relay.outbox.store import Outbox
 from insend_relay.spool.erase import SpoolErasure
 
@@ -27,20 +28,23 @@ LANES_AT_ONCE = 100  # looked through in one packet
 RECORDS_AT_ONCE = 500  # looked through in one step
 Place = Literal["waiting", "dead", "spooled"]
 
-# The guests that some records of a lane name. The payloads stay in Redis; the offsets are those of record.py.
-_GUESTS = """
-local seen, guests = {}, {}
+# The uid of some records of a lane, if they hold it, and the guests that they name. The payloads stay in Redis.
+_UIDS = (
+    piece("record")
+    + """
+local uid, seen, guests = '', {}, {}
 local records = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])
 for _, record in ipairs(records) do
-  local length = #record >= 42 and string.byte(record, 42) or 0
-  local guest = string.sub(record, 43, 42 + length)
-  if length > 0 and not seen[guest] then
+  local guest = guest_of(record)
+  uid = uid == '' and uid_of(record) or uid
+  if guest ~= '' and not seen[guest] then
     seen[guest] = true
     guests[#guests + 1] = guest
   end
 end
-return {#records, guests}
+return {#records, uid, guests}
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def _named_by_letters(outbox: Outbox, uid: str, app: str | None, unclear: list[u
     """Whom each dead letter names; adds to ``unclear`` those that mention the uid and name no usable one."""
     for letter in DeadLetters(outbox).scan():
         named = named_by_letter(letter)
-        usable = named.owner is not None and (named.owner.possible or named.owner.uid == uid)
+        usable = named.owner is not None and (named.owner.well_formed or named.owner.uid == uid)
         if not usable and app in {None, letter.app} and mentions(letter.payload, uid):
             unclear.append(letter.id)
         yield named
@@ -118,14 +122,15 @@ def _waiting_guests(outbox: Outbox) -> Iterator[tuple[Lane, set[Lane]]]:
 
 def _guests_of(outbox: Outbox, lanes: list[Lane], start: int = 0) -> Iterator[tuple[Lane, set[Lane]]]:
     last = start + RECORDS_AT_ONCE - 1
-    replies = run_together(outbox.redis, *(("EVAL", _GUESTS, 1, outbox.keys.lane(lane), start, last) for lane in lanes))
+    replies = run_together(outbox.redis, *(("EVAL", _UIDS, 1, outbox.keys.lane(lane), start, last) for lane in lanes))
     longer = []
     for lane, reply in zip(lanes, replies, strict=True):
         if isinstance(reply, RedisError):
             raise mapped(reply)
-        looked_at, guests = reply
+        looked_at, uid, guests = reply
         if guests:
-            yield lane, {Lane(lane.app, "g", guest.decode(errors="replace")) for guest in guests}
+            known = Lane(lane.app, lane.kind, uid_text(uid)) if uid else lane
+            yield known, {Lane(lane.app, "g", uid_text(guest)) for guest in guests}
         if looked_at == RECORDS_AT_ONCE:
             longer.append(lane)
     if longer:

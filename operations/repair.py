@@ -16,9 +16,10 @@ from typing import NamedTuple
 from insend_relay.operations.dead import Filter, Letter
 from insend_relay.operations.replay import KEPT_SECONDS
 from insend_relay.outbox.errors import Busy, Changed, NotFound
+from insend_relay.outbox.facts import facts_in
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
-from insend_relay.outbox.record import new_id
+from insend_relay.outbox.record import draft, new_id
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
@@ -69,8 +70,7 @@ def repair(outbox: Outbox, letter: Letter, event: Corrected) -> str:
         record_sha1=letter.record_sha1,
         lane=str(event.lane),
         app=event.lane.app,
-        guest_uid=event.guest_uid,
-        payload=event.payload,
+        draft=_draft(event, letter.id),
         run=run,
         filter=json.dumps(Filter(id=letter.id, last_burial=letter.burial).as_dict()),
         kept_ms=KEPT_SECONDS * 1000,
@@ -102,10 +102,12 @@ def resend(outbox: Outbox, letter_id: uuid.UUID, record_sha1: str, event: Correc
         "resend",
         letter_id=letter_id.bytes,
         record_sha1=record_sha1,
-        id=new_id().bytes,
         lane=str(event.lane),
         app=event.lane.app,
-        guest_uid=event.guest_uid,
-        payload=event.payload,
+        draft=_draft(event, new_id()),
     )[0]
     return Resent[status.decode()]
+
+
+def _draft(event: Corrected, event_id: uuid.UUID) -> bytes:
+    return draft(event.lane, event_id, event.guest_uid, event.payload, facts_in(event.payload))

@@ -6,12 +6,13 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import Busy, NotFound
-from insend_relay.outbox.keys import GUEST_UID, VISITOR_UID, Lane
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import holder_of
 from insend_relay.outbox.letter import letter_meta, type_of
 from insend_relay.outbox.record import NotARecord, Record
@@ -19,6 +20,7 @@ from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 OPERATOR = "operator"
+LANE_KINDS: tuple[Literal["v", "g"], ...] = ("v", "g")
 LEASE_MS = 10_000  # for the one round trip between seizing a lane and burying its head
 _OUTCOME = re.compile(r"(refused|answered|unknown)\b(?: (\d{3}))?(?:: )?(.*)", re.DOTALL)
 
@@ -52,14 +54,8 @@ class LaneView:
 
 def look_up(outbox: Outbox, uid: str) -> list[LaneView]:
     """The lanes in which events of this visitor or guest wait, over all apps."""
-    kinds = [("v", VISITOR_UID), ("g", GUEST_UID)]
-    lanes = [
-        Lane(app.decode(), "v" if kind == "v" else "g", uid)
-        for app in outbox.read("ZRANGE", outbox.keys.apps, 0, MOST_APPS - 1)
-        for kind, allowed in kinds
-        if allowed.match(uid)
-    ]
-    views = [_view(outbox, lane) for lane in lanes]
+    apps = outbox.read("ZRANGE", outbox.keys.apps, 0, MOST_APPS - 1)
+    views = [look_at(outbox, Lane(app.decode(), kind, uid)) for app in apps for kind in LANE_KINDS]
     return [view for view in views if view]
 
 
@@ -137,16 +133,16 @@ def _why_again(tried: Tried, due_in_ms: int) -> str:
     return f"given back by a worker, {wait}" if due_in_ms > 0 else f"ready, {wait}"
 
 
-def _view(outbox: Outbox, lane: Lane) -> LaneView | None:
+def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
+    """One lane; None when nothing waits in it."""
     keys, name = outbox.keys, str(lane)
     waiting = int(outbox.read("LLEN", keys.lane(lane)))
     data = outbox.read("LINDEX", keys.lane(lane), 0)
     if not waiting or data is None:
         return None
-    try:
-        head = record.decode(data)
-    except NotARecord:
-        head = None
+    head = _decoded(data)
+    if head and head.uid:
+        lane = Lane.parse(name, head.uid)
     tried = Tried.unpack(outbox.read("HGET", keys.trying, name) or b"", data[17:33])
     lease = outbox.read("HGET", keys.lease, name)
     leased_by = None if lease is None else holder_of(lease)
@@ -170,6 +166,13 @@ def _view(outbox: Outbox, lane: Lane) -> LaneView | None:
             waits_for=_waits_for(outbox, lane, head) if head else None,
         ),
     )
+
+
+def _decoded(data: bytes) -> Record | None:
+    try:
+        return record.decode(data)
+    except NotARecord:
+        return None
 
 
 def _waits_for(outbox: Outbox, lane: Lane, head: Record) -> Lane | None:

@@ -3,16 +3,20 @@
 Every key starts with ``{NAMESPACE:1}:``. The braces are Redis's hash tag (all keys lie on one shard, so that one
 script may touch them all), and 1 is the version of this layout. ``docs/redis.md`` has the table of types and owners.
 
-A *lane* is the line in which one visitor's events wait: ``APP/v/UID`` for a registered visitor, ``APP/g/UID`` for a
-guest. App keys and uids are restricted to letters, digits, ``-`` and ``_`` (and ``.`` in guest uids), so a slash
-never stands inside a part.
+A *lane* is an ordered partition: the queue of one visitor's events. Its name is ``APP/v/UID`` for a registered visitor
+and ``APP/g/UID`` for a guest. UID is the uid with all but letters, digits, ``_``, ``.`` and ``-`` percent-encoded, so
+any text may be a uid, and a slash never stands inside a part. A uid that is longer than ``MAX_ENCODED`` bytes in this
+form is named by its SHA-1: ``~`` and 40 hex digits. No encoded uid begins with ``~``. ``lua/shared/record.lua`` encodes
+alike.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from insend_relay.outbox.masked import masked
 
@@ -20,40 +24,106 @@ LAYOUT = 1
 APP_KEY = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 VISITOR_UID = re.compile(r"[0-9a-z-]{1,128}\Z")  # CONTRACT: only [0-9a-z-], as the vendor's own clients send it
 GUEST_UID = re.compile(r"[0-9A-Za-z_.-]{1,128}\Z")  # a cookie's value: whatever its writer chose, within reason
+MAX_ENCODED = 128  # bytes of an encoded uid in a lane's name
+_ENCODED_AS_IT_IS = re.compile(rf"[0-9A-Za-z_.-]{{0,{MAX_ENCODED}}}\Z")
+_HASH = re.compile(r"~[0-9a-f]{40}\Z")
+
+
+def uid_bytes(uid: str) -> bytes:
+    """A uid as it is sent: UTF-8. What ``uid_text`` read from other bytes becomes these bytes again."""
+    try:
+        return uid.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, which stands for no byte
+        return uid.encode(errors="surrogatepass")
+
+
+def uid_text(sent: bytes) -> str:
+    """The uid that ``uid_bytes`` turns into these bytes."""
+    return sent.decode(errors="surrogateescape")
+
+
+def encoded(uid: str) -> str:
+    """A uid as it stands in its lane's name: percent-encoded, or hashed when that is too long."""
+    if _ENCODED_AS_IT_IS.match(uid):
+        return uid
+    sent = uid_bytes(uid)
+    name = quote_from_bytes(sent, safe="").replace("~", "%7E")
+    if len(name) <= MAX_ENCODED:
+        return name
+    return f"~{hashlib.sha1(sent, usedforsecurity=False).hexdigest()}"
+
+
+def decoded(name: str) -> str | None:
+    """The uid that ``encoded`` turns into this name; None for a hash.
+
+    Raises:
+        ValueError: ``encoded`` turns no uid into this name.
+    """
+    if _ENCODED_AS_IT_IS.match(name):
+        return name
+    if _HASH.match(name):
+        return None
+    uid = uid_text(unquote_to_bytes(name))
+    if encoded(uid) != name:
+        raise ValueError(f"not an encoded uid: {name!r}")
+    return uid
 
 
 @masked("app", "kind")
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lane:
-    """Where a visitor's events wait; ``str(lane)`` is its name in Redis.
+    """Where a visitor's events wait; ``str(lane)`` is its name in Redis. Lanes of one name are equal.
 
     Attributes:
         app: The application's key.
         kind: ``"v"`` for a registered visitor, ``"g"`` for a guest.
-        uid: The visitor's or guest's uid.
+        uid: The visitor's or guest's uid as it is sent; "" where only its hash is known.
+        digest: The hash that stands in the name, when the name is all that is known.
     """
 
     app: str
     kind: Literal["v", "g"]
     uid: str
+    digest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.app}/{self.kind}/{self.uid}"
+        return f"{self.app}/{self.kind}/{self.digest or encoded(self.uid)}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lane) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
     @property
-    def possible(self) -> bool:
-        """Whether an event can wait here: a dead letter may name a uid that breaks the rules."""
+    def named_by_hash(self) -> bool:
+        """Whether the name does not give the uid back, so that the record has to hold it."""
+        return bool(self.digest) or encoded(self.uid).startswith("~")
+
+    @property
+    def well_formed(self) -> bool:
+        """Whether our producers would take the uid; a dead letter and other clients' events may name any text."""
         return (VISITOR_UID if self.kind == "v" else GUEST_UID).match(self.uid) is not None
 
     @classmethod
-    def parse(cls, name: str) -> Lane:
-        """Read a lane's name back; ValueError if it is not one."""
-        app, kind, uid = name.split("/")
-        if kind == "v":
-            return cls(app, "v", uid)
-        if kind == "g":
-            return cls(app, "g", uid)
-        raise ValueError(f"not a lane: {name!r}")
+    def parse(cls, name: str, uid: str = "") -> Lane:
+        """Read a lane's name back.
+
+        Args:
+            name: The name.
+            uid: The uid that the lane's record holds, for a name that holds a hash.
+
+        Raises:
+            ValueError: It is not a lane's name.
+        """
+        app, kind, last = name.split("/")
+        if kind not in ("v", "g"):
+            raise ValueError(f"not a lane: {name!r}")
+        known: Literal["v", "g"] = "v" if kind == "v" else "g"
+        found = decoded(last)
+        if found is not None:
+            return cls(app, known, found)
+        return cls(app, known, uid, "" if encoded(uid) == last else last)
 
 
 class Keys:

@@ -52,9 +52,8 @@ CREATE TABLE events (
     slot TEXT NOT NULL,
     kept_at_ms INTEGER NOT NULL,
     app TEXT NOT NULL,
-    id BLOB NOT NULL,
+    header BLOB NOT NULL,  -- of its record: id, uids and facts
     payload BLOB NOT NULL,
-    guest_uid TEXT NOT NULL,
     once_key TEXT NOT NULL,
     once_seconds INTEGER NOT NULL,
     type TEXT NOT NULL,

@@ -19,13 +19,15 @@ from typing import Any, NamedTuple, Self
 
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import SettingsError
+from insend_relay.outbox.facts import Facts
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
+from insend_relay.outbox.record import NotARecord, decode, draft
 from insend_relay.outbox.settings import Settings
 from insend_relay.spool.file import SUPPORTED, FlushLock, file_of
 
-_COLUMNS = "row, lane, slot, app, id, payload, guest_uid, once_key, once_seconds, type, faults, synced"
-_INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 12})"  # noqa: S608 - question marks
+_COLUMNS = "row, lane, slot, app, header, payload, once_key, once_seconds, type, faults, synced"
+_INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 11})"  # noqa: S608 - question marks
 
 
 @masked("row", "synced")
@@ -143,10 +145,10 @@ class Spool:
 
     def unreadable(self) -> list[Unreadable]:
         """The rows that were put aside."""
-        rows = self._file.read("SELECT rowid, app, lane, guest_uid, payload FROM unreadable")
+        rows = self._file.read("SELECT rowid, app, lane, header, payload FROM unreadable")
         return [
-            Unreadable(number, _as_text(app), _as_text(lane), _as_text(guest_uid), _as_bytes(payload))
-            for number, app, lane, guest_uid, payload in rows
+            Unreadable(number, _as_text(app), _as_text(lane), _guest_uid(header), _as_bytes(payload))
+            for number, app, lane, header, payload in rows
         ]
 
     def drop(self, row: int, *, deadline: float) -> None:
@@ -203,9 +205,10 @@ class Spool:
 def _row(entry: Entry | InvalidEntry, slot: str, now_ms: int) -> tuple[object, ...]:
     place = str(entry.lane or ""), slot, now_ms
     if isinstance(entry, Entry):
-        rest = entry.guest_uid, entry.once_key, entry.once_seconds
-        return *place, entry.lane.app, entry.id.bytes, entry.payload, *rest, "", None
-    return *place, entry.app, entry.id.bytes, entry.payload, "", "", 0, entry.type, entry.faults
+        header = draft(entry.lane, entry.id, entry.guest_uid, b"", entry.known())
+        return *place, entry.lane.app, header, entry.payload, entry.once_key, entry.once_seconds, "", None
+    header = draft(entry.lane, entry.id, "", b"", Facts())
+    return *place, entry.app, header, entry.payload, "", 0, entry.type, entry.faults
 
 
 def _as_bytes(value: object) -> bytes:
@@ -216,15 +219,25 @@ def _as_text(value: object) -> str:
     return _as_bytes(value).decode(errors="replace")
 
 
+def _guest_uid(header: object) -> str:
+    try:
+        return decode(_as_bytes(header)).guest_uid
+    except NotARecord:
+        return ""
+
+
 def _kept(file: str, row: tuple[Any, ...]) -> Kept:
-    number, lane, slot, app, id_bytes, payload, guest_uid, once_key, once_seconds, kind, faults, synced = row
+    number, lane_name, slot, app, header, payload, once_key, once_seconds, kind, faults, synced = row
     way = Way(slot, file)
     try:
-        event_id = uuid.UUID(bytes=id_bytes)
-        if faults is None:
-            entry = Entry(Lane.parse(lane), event_id, payload, guest_uid, once_key, once_seconds)
-            return Kept(number, way, entry, bool(synced))
-        of = Lane.parse(lane) if lane else None
-        return Kept(number, way, InvalidEntry(app, event_id, of, kind, payload, faults), bool(synced))
+        known = decode(header)
+        event_id = uuid.UUID(bytes=known.id)
+        lane = Lane.parse(lane_name, known.uid) if lane_name else None
+        if faults is not None:
+            return Kept(number, way, InvalidEntry(app, event_id, lane, kind, payload, faults), bool(synced))
+        if lane is None:
+            return Kept(number, way, None)
+        entry = Entry(lane, event_id, payload, known.guest_uid, once_key, once_seconds, facts=known.facts)
+        return Kept(number, way, entry, bool(synced))
     except (ValueError, TypeError):  # a torn disk, or somebody's hand
         return Kept(number, way, None)

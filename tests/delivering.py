@@ -19,6 +19,7 @@ from insend_relay.outbox.store import Outbox
 
 APP = "app1"
 Append = Callable[..., str]
+Arrived = list[tuple[str, dict[str, str], bytes]]  # request line, headers, body
 
 
 def payload(uid: str, number: int, kind: str = "v", type: str = "custom", **properties: Any) -> bytes:

@@ -126,13 +126,14 @@ class LaneRun:
         settings = self._shop.settings
         try:
             event = record.decode(claim.data)
+            body = form(claim.lane, event)
         except NotARecord as error:
             self._bury(claim, Outcome("refused", answer=str(error)), UNDECODABLE)
             return
         if claim.tried and claim.attempts().abandoned >= settings.abandoned_starts:
             self._bury(claim, Outcome("unknown", answer=CRASHED), CRASHED)
             return
-        outcome = self._post(claim, form(claim.lane, event))
+        outcome = self._post(claim, body)
         if outcome is None:
             self._keep(lambda: self._shop.outbox.release(claim))
         elif outcome.delivered:

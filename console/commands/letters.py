@@ -95,4 +95,5 @@ def none_matches(letters: DeadLetters) -> Text:
 def _whose(letter: Letter) -> str:
     if letter.lane is None:
         return "nobody usable"
-    return letter.lane.uid if letter.lane.kind == "v" else f"{letter.lane.uid} (guest)"
+    uid = letter.lane.uid or letter.lane.digest
+    return uid if letter.lane.kind == "v" else f"{uid} (guest)"

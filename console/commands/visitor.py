@@ -26,7 +26,7 @@ from insend_relay.console.terminal import (
 from insend_relay.operations.dead import DeadLetters, Filter, Letter, iso
 from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
 from insend_relay.operations.status import read_clock, span
-from insend_relay.operations.visitor import LaneView, discard_head, look_up
+from insend_relay.operations.visitor import LaneView, discard_head, look_at, look_up
 from insend_relay.operations.visitor import bury_head as make_dead
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.heartbeat import read_workers
@@ -60,8 +60,8 @@ def visitor(
 ) -> None:
     """What waits for one visitor or guest and why it is held, and what of theirs is dead.
 
-    Where the same uid has several lanes, a lane's whole name picks one of them. Exit code 1 when --discard --all leaves
-    an event that a worker is sending.
+    Where the same uid has several lanes, a lane's whole name picks one of them, its uid percent-encoded. Exit code 1
+    when --discard --all leaves an event that a worker is sending.
     """
     if bury_head and discard:
         raise click.UsageError("give either --bury-head or --discard")
@@ -71,8 +71,8 @@ def visitor(
     settings = Settings.from_env()
     with open_outbox(settings) as outbox:
         last_seq = last_accepted(outbox)  # before the count that is shown, so that no more is given up than that
-        views = [view for view in look_up(outbox, lane.uid if lane else uid) if lane in {None, view.lane}]
-        letters = DeadLetters(outbox).scan(Filter(visitor=lane.uid if lane else uid))
+        views = _views(outbox, lane, uid)
+        letters = DeadLetters(outbox).scan(Filter(visitor=(lane.uid or None) if lane else uid))
         dead = [letter for letter in letters if lane in {None, letter.lane}]
         now_ms = read_clock(outbox)
         if as_json:
@@ -96,6 +96,14 @@ def _lane(uid: str) -> Lane | None:
         return Lane.parse(uid)
     except ValueError:
         raise click.BadParameter("give a uid, or a lane as APP/v/UID (visitor) or APP/g/UID (guest)") from None
+
+
+def _views(outbox: Outbox, lane: Lane | None, uid: str) -> list[LaneView]:
+    """What waits in one lane, or in all lanes of a uid."""
+    if lane is None:
+        return look_up(outbox, uid)
+    view = look_at(outbox, lane)
+    return [view] if view else []
 
 
 def _only(uid: str, views: list[LaneView]) -> LaneView:
@@ -136,8 +144,8 @@ def _remove_head(outbox: Outbox, view: LaneView, console: Console, *, discard: b
     verb = "Discard for good" if discard else "Make a dead letter of"
     if not agreed(f"{verb} the first of {counted(view.waiting, 'event')} in {view.lane}?", yes=yes):
         return
-    seen_again = [again for again in look_up(outbox, view.lane.uid) if again.lane == view.lane]
-    if not seen_again or _head_id(seen_again[0]) != _head_id(view):
+    again = look_at(outbox, view.lane)
+    if again is None or _head_id(again) != _head_id(view):
         raise NotFound(f"the first event of {view.lane} has gone meanwhile: look again")
     removed = (discard_head if discard else make_dead)(outbox, view.lane)
     done = "discarded" if discard else "now a dead letter"

@@ -1,14 +1,15 @@
 -- append: take one event into its visitor's lane.
 -- KEYS: ledger apps wake
--- ARGV: prefix lane app id guest_uid payload once_key once_digest once_ms slot file
+-- ARGV: prefix lane app draft once_key once_digest once_ms slot file
 -- Returns: {'APPENDED', seq} | {'DUPLICATE', id and digest of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
 --   | {'ERASED'}: it comes from a spool and its visitor was erased since; accepted and discarded have risen
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
 -- Shared: clock pump record tail entrance tombstones
 local ledger, apps, wake = unpack(KEYS)
-local prefix, lane, app, id, guest_uid, payload, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
+local prefix, lane, app, draft, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
 -- body
+local id = id_of(draft)
 local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
@@ -35,6 +36,6 @@ end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 redis.call('HINCRBY', ledger, 'waiting', 1)
-join(lane, app, new_record(app, seq, id, guest_uid, payload))
+join(lane, app, stamped(draft, app, seq, now))
 beat('accepted', 1)
 return {'APPENDED', seq}

@@ -3,7 +3,7 @@
 -- ARGV: prefix lane token id group meta lease_ms version
 -- Returns: {'BURIED' | 'ALREADY', next record or ''} | {'SUPERSEDED', ''}
 -- Invariant: the record leaves its lane and enters the dead letters in one step, unchanged. The circuit breaker is not asked.
--- Shared: clock pump lane barrier advance letter burial breaker
+-- Shared: clock pump record lane barrier advance letter burial breaker
 local ledger, apps, lease, trying, failing, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, lane, token, id, group, meta, lease_ms, version = unpack(ARGV)
 -- body

@@ -8,7 +8,7 @@
 -- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
 -- alone '1' says that the caller has nothing under way. ALONE: the one lane's head is to be sent with nothing beside it.
 -- MAKE_ROOM: such a head is next in line, and waits until the caller has nothing under way.
--- Shared: clock pump lane barrier breaker abandoned
+-- Shared: clock pump record lane barrier breaker abandoned
 local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
 local prefix, worker, token, room, lease_ms, linger_ms, version, alone = unpack(ARGV)
 -- body

@@ -3,7 +3,7 @@
 -- ARGV: prefix id
 -- Returns: {'DISCARDED' | 'GONE'}
 -- Invariant: dead falls as discarded rises.
--- Shared: clock letter
+-- Shared: clock record letter
 local ledger, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, id = unpack(ARGV)
 -- body

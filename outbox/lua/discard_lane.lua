@@ -6,7 +6,7 @@
 -- Invariant: waiting falls as discarded rises. Events that were accepted after last_seq stay. A head that a worker is
 --   sending stays until its outcome is known; the events behind it do not wait for that.
 -- MORE: call again. SENDING: only the head is left of what is meant. DISCARDED: nothing is left of it.
--- Shared: clock pump lane barrier advance breaker forget
+-- Shared: clock pump record lane barrier advance breaker forget
 local ledger, apps, lease, trying, failing, replaying, wake = unpack(KEYS)
 local prefix, lane, last_seq = unpack(ARGV)
 -- body

@@ -6,7 +6,7 @@
 -- Invariant: waiting falls as discarded rises. A head that a worker is sending stays until its lease ends; the lane's other
 --   events do not wait for that. A worker whose lease ran out is superseded, and its head counts as possibly sent.
 -- MORE: call again. SENDING: only the head is left, and the worker is sending it. ERASED: no key names the lane.
--- Shared: clock pump lane barrier advance breaker forget
+-- Shared: clock pump record lane barrier advance breaker forget
 local ledger, apps, lease, trying, failing, doubtful, replaying, wake = unpack(KEYS)
 local prefix, lane = unpack(ARGV)
 -- body

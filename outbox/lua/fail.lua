@@ -16,7 +16,7 @@
 -- limits: the breaker's numbers, 8 bytes each (outbox/breaker.py): unreachable lanes first_ms max_ms calm_ms rejected_ms
 -- ELSEWHERE: another process delivers, so the tracker limits its connections: no attempt, the lane is given back as it was.
 -- NOT_COUNTED: the lane is given back with its attempts as they are stored.
--- Shared: clock pump lane barrier advance letter burial breaker trip
+-- Shared: clock pump record lane barrier advance letter burial breaker trip
 local ledger, apps, lease, trying, failing, doubtful, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, lane, token, id, assumed, delay_ms, group, meta, attempt, duplicate, kind, sent, reason, fault, retry_after_ms, jitter, unanswered_ms, limits, lease_ms, version = unpack(ARGV)
 -- body

@@ -11,7 +11,7 @@
 -- wait rightly do not hide the others.
 -- only_look '1' counts and writes nothing. Apps are looked at by their rank, APPS_AT_ONCE in a call; one that moves between
 -- two calls may be passed over until the next sweep.
--- Shared: clock pump lane barrier
+-- Shared: clock pump record lane barrier
 local apps, lease, trying, replays, wake = unpack(KEYS)
 local prefix, first_app, page, wait_ms, lease_ms, patience_ms, only_look = unpack(ARGV)
 -- body

@@ -4,7 +4,7 @@
 -- Returns: {'RELEASED' | 'ALREADY' | 'SUPERSEDED'}
 -- Invariant: the lane's records and what is known of its head are untouched.
 -- duplicate: '1' when the tracker may have taken the event all the same.
--- Shared: clock pump lane breaker
+-- Shared: clock pump record lane breaker
 local ledger, apps, lease, doubtful, wake = unpack(KEYS)
 local prefix, lane, token, id, duplicate = unpack(ARGV)
 -- body

@@ -1,12 +1,12 @@
 -- repair: an operator has corrected the event of a dead letter; it goes back to the tail of a lane, as in a replay.
 -- KEYS: ledger apps wake replaying dead dead_index dead_groups
--- ARGV: prefix id record_sha1 lane app guest_uid payload run filter kept_ms
+-- ARGV: prefix id record_sha1 lane app draft run filter kept_ms
 -- Returns: {'REPAIRED' | 'CHANGED' | 'BUSY' | 'GONE'}
 -- Invariant: the record keeps its seq, its time of acceptance and its id; the rest is new. Nothing is done unless the
 --   stored record is the one that the operator has seen (record_sha1). lane is the corrected event's. The run is new.
 -- Shared: clock pump record tail letter replays
 local ledger, apps, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, id, record_sha1, lane, app, guest_uid, payload, run, filter, kept_ms = unpack(ARGV)
+local prefix, id, record_sha1, lane, app, draft, run, filter, kept_ms = unpack(ARGV)
 -- body
 local letter = redis.call('HGET', dead, id)
 if not letter then
@@ -19,8 +19,7 @@ end
 if redis.call('HEXISTS', replaying, lane) == 1 then
   return {'BUSY'}
 end
-local kept = string.sub(record, 1, 33) -- version, seq, time of acceptance, id
-local repaired = kept .. after_id(app, struct.unpack('>I8', record, 2), guest_uid, payload)
+local repaired = stamped(draft, app, seq_of(record), accepted_at(record))
 take_letter(id, group)
 redis.call('HINCRBY', ledger, 'waiting', 1)
 redis.call('HINCRBY', ledger, 'replayed', 1)

@@ -4,7 +4,7 @@
 -- Returns: {'REPLAYED' | 'BUSY' | 'GONE' | 'INVALID'}
 -- Invariant: at most one replayed record of a lane is under way, so a visitor's letters keep their order. An event
 --   that was buried as invalid stays: the tracker would refuse it again.
--- Shared: clock pump tail letter replays
+-- Shared: clock pump record tail letter replays
 local ledger, apps, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
 local prefix, id, run = unpack(ARGV)
 -- body

@@ -1,12 +1,12 @@
 -- resend: a dead letter is discarded, and the event that takes its place is accepted, under an id of its own.
 -- KEYS: ledger apps wake dead dead_index dead_groups
--- ARGV: prefix letter_id record_sha1 id lane app guest_uid payload
+-- ARGV: prefix letter_id record_sha1 lane app draft
 -- Returns: {'RESENT', seq} | {'CHANGED'} | {'ALREADY'}
 -- Invariant: dead falls as discarded rises, and accepted and waiting rise together. A letter that is gone, or whose
 --   record is not the one that was exported (record_sha1), sends nothing: so a second run of a file is harmless.
 -- Shared: clock pump record tail letter
 local ledger, apps, wake, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, letter_id, record_sha1, id, lane, app, guest_uid, payload = unpack(ARGV)
+local prefix, letter_id, record_sha1, lane, app, draft = unpack(ARGV)
 -- body
 local letter = redis.call('HGET', dead, letter_id)
 if not letter then
@@ -20,6 +20,6 @@ take_letter(letter_id, group)
 redis.call('HINCRBY', ledger, 'discarded', 1)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 redis.call('HINCRBY', ledger, 'waiting', 1)
-join(lane, app, new_record(app, seq, id, guest_uid, payload))
+join(lane, app, stamped(draft, app, seq, now))
 beat('accepted', 1)
 return {'RESENT', seq}

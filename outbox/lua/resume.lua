@@ -3,7 +3,7 @@
 -- ARGV: prefix app
 -- Returns: {'RESUMED'}
 -- Invariant: the circuit breaker is closed and has no suspects, and the app begins with a few lanes as after any outage.
--- Shared: clock pump lane breaker
+-- Shared: clock pump record lane breaker
 local apps, wake = unpack(KEYS)
 local prefix, app = unpack(ARGV)
 -- body

@@ -4,7 +4,7 @@
 -- Returns: {'SEIZED', now ms, head record, trying or ''} | {'BUSY', its worker} | {'EMPTY'}
 -- Invariant: a lane is leased to one holder at a time. A lease that is over was left behind: its head is marked doubtful,
 --   as claim does.
--- Shared: clock lane barrier abandoned
+-- Shared: clock record lane barrier abandoned
 local ledger, lease, trying, failing, doubtful = unpack(KEYS)
 local prefix, lane, worker, token, lease_ms = unpack(ARGV)
 -- body

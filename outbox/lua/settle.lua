@@ -7,7 +7,7 @@
 -- held is a row of leases: length of the lane (2 bytes), lane, token (40), id of the head (16), ms to hold the lane on (8).
 -- 0 ms says that the caller takes no further record of this lane. What many write in the same place is written once for
 -- all of them.
--- Shared: clock pump lane barrier advance breaker
+-- Shared: clock pump record lane barrier advance breaker
 local ledger, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
 local prefix, app, version, held = unpack(ARGV)
 -- body

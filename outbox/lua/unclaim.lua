@@ -4,7 +4,7 @@
 -- Returns: {how many lanes}
 -- Invariant: only leases of this token end, and a token is of one claim only. As many leases are
 --   looked through as there are lanes under way.
--- Shared: clock pump lane breaker
+-- Shared: clock pump record lane breaker
 local apps, lease, hint, wake = unpack(KEYS)
 local prefix, token = unpack(ARGV)
 -- body

@@ -23,6 +23,7 @@ from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
+WRITTEN, RESERVED = DOCS.read_text(encoding="utf-8").split("## Reserved keys")
 
 
 def busy_day(outbox: Outbox) -> None:
@@ -193,7 +194,7 @@ def test_what_moved_is_told_from_the_ledger_even_when_letters_come_and_go() -> N
 
 def test_the_table_in_the_docs_names_exactly_the_keys_that_there_are() -> None:
     keys = Keys("NAMESPACE")
-    documented = set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    documented = set(re.findall(r"^\| `([^`]+)` \|", WRITTEN, re.MULTILINE))
     fixed = {
         value for name, value in vars(keys).items() if isinstance(value, str) and name not in {"namespace", "prefix"}
     }
@@ -203,8 +204,14 @@ def test_the_table_in_the_docs_names_exactly_the_keys_that_there_are() -> None:
     assert documented == {name.removeprefix(keys.prefix).replace("{NAMESPACE}:", "") for name in fixed | families}
 
 
+def test_reserved_keys_are_names_that_the_layout_does_not_use() -> None:
+    reserved = re.findall(r"^\| `([^`]+)` \|", RESERVED, re.MULTILINE)
+    assert len(reserved) == 5
+    assert not any(Keys().knows(Keys().prefix + name) for name in reserved)
+
+
 def test_the_scripts_spell_no_key_that_the_docs_do_not_know() -> None:
-    documented = set(re.findall(r"^\| `([a-z:]+)", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    documented = set(re.findall(r"^\| `([a-z:]+)", WRITTEN, re.MULTILINE))
     for path in scripts.FOLDER.rglob("*.lua"):
         for family in re.findall(r"prefix \.\. '([^']+)'", path.read_text(encoding="utf-8")):
             assert family in documented, path.name

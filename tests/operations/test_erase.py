@@ -419,7 +419,7 @@ def test_many_rows_leave_what_a_killed_flush_had_moved_on_known(outbox: Outbox, 
 def test_rows_that_cannot_be_read_and_mention_the_uid_are_deleted(outbox: Outbox, spool: Spool) -> None:
     keep(spool, event(), event(BOB), event(BOB))
     with spool._file.transaction(later()) as connection:
-        connection.execute("UPDATE events SET id = x'00' WHERE row < 3")
+        connection.execute("UPDATE events SET header = x'00' WHERE row < 3")
     found = survey(outbox, SpoolErasure(spool, outbox), "alice")
     assert found.unreadable == 0, "they are put aside first"
     report = erase(outbox, spool=spool)
@@ -434,7 +434,7 @@ def test_rows_that_cannot_be_read_and_name_another_person_stay_whatever_numbers_
     in_cart = Entry(BOB, record.new_id(), b'{"visitor_uid":"bob","properties":{"qnt":1,"price":86400}}')
     keep(spool, in_cart, event(GUEST), event(Lane("shop", "v", "1")), event(ALICE, guest_uid=GUEST.uid))
     with spool._file.transaction(later()) as connection:
-        connection.execute("UPDATE events SET id = x'00' WHERE row < 4")
+        connection.execute("UPDATE events SET header = x'00' WHERE row < 4")
         connection.execute("UPDATE events SET lane = 'torn', payload = substr(payload, 3) WHERE row = 3")
     assert erase(outbox, "86400", spool).unreadable == 0, "a price, and what each row says of idempotency"
     assert erase(outbox, "1", spool).unreadable == 1, "its own, by what is left of the payload"
@@ -513,4 +513,21 @@ def test_bytes_that_are_no_record_are_erased_with_their_lane(client: redis.Redis
     client.hincrby(outbox.keys.ledger, "waiting", 1)
     report = erase(outbox)
     assert [one.type for one in report.events] == ["?", "?"]
+    assert audit(outbox).balanced
+
+
+@pytest.mark.parametrize("uid", ["Мария / 50%", "a/v/b", "~x", "u" * 200])
+def test_a_person_of_any_uid_is_erased_everywhere_and_stays_so(outbox: Outbox, spool: Spool, uid: str) -> None:
+    lane, guest = Lane("shop", "v", uid), Lane("shop", "g", f"guest of {uid}")
+    letter(outbox, lane)
+    put(outbox, guest)
+    put(outbox, lane, guest_uid=guest.uid)
+    put(outbox, BOB, guest_uid="phone")
+    keep(spool, event(lane), event(BOB))
+    report = erase(outbox, uid, spool)
+    assert places(report) == {"waiting": 2, "dead": 1, "spooled": 1}
+    assert report.complete
+    again = outbox.enter(event(guest), Way(file="another machine's"))
+    assert again.erased
+    assert (waiting(outbox, lane), waiting(outbox, guest), len(waiting(outbox, BOB))) == ([], [], 1)
     assert audit(outbox).balanced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_the_headroom_is_unknown_without_a_limit_or_without_permission(outbox: O
 
 def test_an_outbox_that_grows_says_when_redis_will_be_full(small: Outbox) -> None:
     for number in range(400):
-        put(small, Lane("shop", "v", f"v-{number}"), b"x" * 700)
+        put(small, Lane("shop", "v", f"v-{number}"), random.Random(number).randbytes(700))
     now = now_ms(small)
     found = read_status(small, now_ms=now)
     assert found.redis_headroom_bytes is not None

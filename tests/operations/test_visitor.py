@@ -24,7 +24,8 @@ from lanes import (
     waiting,
 )
 
-from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.audit import audit
+from insend_relay.operations.dead import DeadLetters, Filter
 from insend_relay.operations.status import Paused
 from insend_relay.operations.visitor import bury_head, discard_head, explain, look_up
 from insend_relay.outbox.claim import Claim
@@ -48,6 +49,22 @@ def test_the_lanes_of_a_uid_are_found_in_every_app_for_visitors_and_guests(outbo
     views = look_up(outbox, "alice")
     assert {view.lane: view.waiting for view in views} == {ALICE: 2, OTHER: 1, guest: 1}
     assert all(view.head and view.head.payload == PURCHASE for view in views)
+
+
+@pytest.mark.parametrize("uid", ["Мария / 50%", "a/v/b", "~x", "u" * 200, "\udcff"])
+def test_a_uid_of_any_text_is_found_shown_and_buried_as_it_was_sent(outbox: Outbox, uid: str) -> None:
+    lane, guest = Lane("shop", "v", uid), Lane("shop", "g", f"guest of {uid}")
+    put(outbox, guest)
+    put(outbox, lane, guest_uid=guest.uid)
+    claim(outbox)
+    (view,) = look_up(outbox, uid)
+    assert (view.lane, view.lane.uid) == (lane, uid)
+    assert view.why == f"waits for what the same person did before the login: see {guest}"
+    buried = bury_head(outbox, lane)
+    (letter,) = DeadLetters(outbox).scan(Filter(visitor=uid))
+    assert (letter.id, letter.visitor_uid, letter.guest_uid) == (buried, uid, guest.uid)
+    assert list(DeadLetters(outbox).scan(Filter(visitor=guest.uid))) == [letter]
+    assert audit(outbox).balanced
 
 
 @pytest.mark.parametrize("uid", ["nobody", "", "alice/v", "a b", "{", "\udcff"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import uuid
 from collections.abc import Iterator
 from typing import Literal
@@ -27,7 +29,8 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
-PAYLOAD = b'{"type":"link","fill":"' + b"x" * 2_000 + b'"}'
+FILL = base64.b64encode(random.Random(1).randbytes(2_000))  # which cannot be compressed to much less
+PAYLOAD = b'{"type":"link","fill":"%b"}' % FILL
 
 
 @pytest.fixture(params=["redis", "valkey"])

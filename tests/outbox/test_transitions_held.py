@@ -107,6 +107,20 @@ def test_a_next_head_of_a_newer_version_is_left_to_a_newer_worker(outbox: Outbox
     assert outbox.read("HGETALL", outbox.keys.lease) == {}
 
 
+def test_a_record_with_a_newer_codec_waits_untouched_for_a_worker_that_knows_it(outbox: Outbox) -> None:
+    """The release that adds a codec raises the version of the records that use it."""
+    put(outbox, payload=b'{"type":"purchase"}')
+    data = outbox.read("LINDEX", outbox.keys.lane(ALICE), 0)
+    newer = bytes([record.VERSION + 1]) + data[1:42] + b"\x07" + data[43:]
+    outbox.read("LSET", outbox.keys.lane(ALICE), 0, newer)
+    assert claim(outbox) == []
+    assert outbox.read("LRANGE", outbox.keys.lane(ALICE), 0, -1) == [newer]
+    newer_worker = {"worker": "new", "token": b"t" * 40, "room": 9, "lease_ms": LEASE_MS, "linger_ms": 0, "alone": "1"}
+    come_due(outbox)
+    (lane,) = outbox._run("claim", version=record.VERSION + 1, **newer_worker)[2:]
+    assert lane[:2] == [str(ALICE).encode(), newer]
+
+
 @going_on
 def test_ending_an_event_twice_counts_it_once_and_returns_the_next_with_its_lease_renewed(
     outbox: Outbox, end: Callable[[Outbox, Claim], Claim | None]

@@ -100,7 +100,8 @@ def test_an_invalid_event_is_not_replayed(outbox: Outbox) -> None:
 
 def test_an_invalid_event_is_known_by_its_reason_whatever_stands_before_it(outbox: Outbox) -> None:
     event_id = record.new_id().bytes
-    letter = {"lane": "", "owner": "", "id": event_id, "group": b"a\tb\tinvalid", "meta": b"{}", "payload": b"{}"}
+    data = record.encode(record.Record(event_id, 0, 0, 0, "", b"{}"))
+    letter = {"lane": "", "owner": "", "draft": data, "group": b"a\tb\tinvalid", "meta": b"{}"}
     outbox._run("bury_invalid", **letter, slot="", file="")
     assert replay(outbox, event_id) == b"INVALID"
 

@@ -19,6 +19,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.durability import Durability, Question
 from insend_relay.outbox.entry import Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable, SpoolError
+from insend_relay.outbox.facts import Facts
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
 from insend_relay.outbox.settings import Settings
@@ -116,7 +117,7 @@ def test_a_key_that_was_used_for_another_event_is_logged_as_an_error(
 
 
 def test_a_redis_that_takes_no_more_leaves_the_rest_in_the_spool_in_order(spool: Spool, tmp_path: Path) -> None:
-    entries = [event() for _ in range(5)]
+    entries = [event(facts=Facts()) for _ in range(5)]
     keep(spool, *entries)
     with EmbeddedRedis(tmp_path / "redis", server="redis") as server, connect(server.url) as client:
         outbox = Outbox(client, namespace=spool.namespace)

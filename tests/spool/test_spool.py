@@ -21,6 +21,7 @@ from waiting import PATIENCE_SECONDS
 from insend_relay.outbox import record
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.facts import Facts
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.settings import Settings
 from insend_relay.spool import file as spool_file
@@ -28,6 +29,7 @@ from insend_relay.spool import handles as spool_handles
 from insend_relay.spool.spool import Spool
 
 MEGABYTE = 1_000_000
+FACTS = Facts("event", 5, 11_000, order=b"12345678", trace=bytes(25))
 
 
 def spool_at(path: Path, *, namespace: str = "insend", most_bytes: int = 100 * MEGABYTE) -> Spool:
@@ -45,7 +47,7 @@ def spool(path: Path) -> Spool:
 
 
 def event(lane: Lane = ALICE, payload: bytes = b"{}") -> Entry:
-    return Entry(lane, record.new_id(), payload)
+    return Entry(lane, record.new_id(), payload, facts=FACTS)
 
 
 def later() -> float:
@@ -58,7 +60,8 @@ def keep(spool: Spool, *entries: Entry | InvalidEntry, slot: str = "") -> None:
 
 def test_what_is_kept_comes_out_in_order_and_as_it_was(spool: Spool, path: Path) -> None:
     entries: list[Entry | InvalidEntry] = [
-        Entry(ALICE, record.new_id(), '{"a":"я\x00"}'.encode(), GUEST.uid, "0f" * 16, 90),
+        Entry(ALICE, record.new_id(), '{"a":"я\x00"}'.encode(), GUEST.uid, "0f" * 16, 90, facts=FACTS),
+        Entry(Lane("shop", "v", "Мария/" * 40), record.new_id(), b"{}", "a guest", facts=Facts()),
         event(GUEST),
         InvalidEntry("shop", record.new_id(), BOB, "purchase", b"{", "order_id: missing"),
         InvalidEntry("shop", record.new_id(), None, "?", b"{", "visitor_uid: missing"),
@@ -68,8 +71,9 @@ def test_what_is_kept_comes_out_in_order_and_as_it_was(spool: Spool, path: Path)
     spool.close()
     kept = spool_at(path).first(100)
     assert [row.entry for row in kept] == [*entries, last]
-    assert [row.way.slot for row in kept] == ["p:1"] * 4 + [""]
-    assert [row.row for row in kept] == [1, 2, 3, 4, 5]
+    assert [str(row.entry.lane) for row in kept if row.entry] == [str(entry.lane) for entry in [*entries, last]]
+    assert [row.way.slot for row in kept] == ["p:1"] * 5 + [""]
+    assert [row.row for row in kept] == [1, 2, 3, 4, 5, 6]
     assert len({row.way.file for row in kept}) == 1
     assert [row.entry for row in spool.first(2)] == entries[:2]
 

@@ -339,7 +339,10 @@ def test_a_record_that_cannot_be_read_is_buried_with_its_bytes(
     assert numbers(sandbox.requests, "1") == [2]
 
 
-@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 42 + b"\xff"])
+CUT = record.encode(record.Record(bytes(16), 1, 1, 0, "", payload("1", 7)))[:-1]  # within its compressed payload
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 44 + b"\xff", CUT], ids=len)
 def test_bytes_that_are_no_record_at_all_stop_nobody(
     append: Append, delivering: Delivering, outbox: Outbox, data: bytes
 ) -> None:

@@ -1,20 +1,13 @@
--- barrier: the order across a login. Needs: clock, lane.
+-- barrier: the order across a login. Needs: clock, record, lane.
 -- behind:GUEST_LANE is a sorted set: the lanes whose head waits for that guest's lane -> the head's barrier.
 -- Only visitors' lanes wait, and only for guests' lanes, so nobody waits in a circle.
-local function seq_of(record)
-  return #record < 9 and 0 or struct.unpack('>I8', record, 2)
-end
-
 -- A head's barrier, and the set of those who wait for its guest; 0 when it has none, or is no record at all.
 local function barrier_of(lane, record)
-  if #record < 42 then
-    return 0
-  end
-  local barrier, length = struct.unpack('>I8B', record, 34)
+  local barrier = #record < 45 and 0 or struct.unpack('>I8', record, 34)
   if barrier == 0 then
     return 0
   end
-  local guest = app_of(lane) .. '/g/' .. string.sub(record, 43, 42 + length)
+  local guest = guest_lane(app_of(lane), record)
   return barrier, prefix .. 'behind:' .. guest, lane_key(guest)
 end
 

@@ -1,23 +1,10 @@
--- lane: what the transitions of a lane's head share. Needs: clock; where a lane is given back also pump.
+-- lane: what the transitions of a lane's head share. Needs: clock, record; where a lane is given back also pump.
 local function lane_key(lane)
   return prefix .. 'lane:' .. lane
 end
 
 local function app_of(lane)
   return string.match(lane, '^[^/]*')
-end
-
-local function id_of(record)
-  return string.sub(record, 18, 33)
-end
-
--- The rest of the record is not Lua's business. Bytes that are no record must not break a script: a worker buries them.
-local function version_of(record)
-  return string.byte(record) or 0
-end
-
-local function accepted_at(record)
-  return #record < 17 and now or struct.unpack('>I8', record, 10)
 end
 
 local function due_key(lane)

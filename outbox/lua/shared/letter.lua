@@ -1,13 +1,12 @@
--- letter: how a dead letter is written and taken away. Needs: clock.
+-- letter: how a dead letter is written and taken away. Needs: clock, record.
 -- Layout, big-endian: version 1 (1 byte), died at ms (8), place in the order of burial (8), then with their lengths: lane (2),
 -- group (2), meta (4), record. The clock may be set back, so the order of burial is counted.
 local function put_letter(id, lane, group, meta, record)
   id = id .. string.rep('\0', 16 - #id) -- of bytes that are no record
-  local seq = #record < 9 and 0 or struct.unpack('>I8', record, 2)
   local burial = redis.call('HINCRBY', ledger, 'burials', 1)
   redis.call('HSET', dead, id, struct.pack('>BI8I8I2', 1, now, burial, #lane) .. lane .. struct.pack('>I2', #group) .. group
     .. struct.pack('>I4', #meta) .. meta .. record)
-  redis.call('ZADD', dead_index, seq, id)
+  redis.call('ZADD', dead_index, seq_of(record), id)
   redis.call('HINCRBY', dead_groups, group, 1)
   redis.call('HINCRBY', ledger, 'dead', 1)
   beat('dead', 1)
