@@ -76,7 +76,7 @@ class Keys:
         self.wake = prefix + "wake"
         self.hint = prefix + "hint"
         self.dead = prefix + "dead"
-        self.dead_index = prefix + "dead:index"
+        self.dead_apps = prefix + "dead:apps"
         self.dead_groups = prefix + "dead:groups"
         self.replaying = prefix + "replaying"
         self.replays = prefix + "replays"
@@ -84,7 +84,7 @@ class Keys:
         self.epoch = prefix + "epoch"
         self.jumps = prefix + "jumps"
         lanes = (self.apps, self.ledger, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
-        letters = (self.dead, self.dead_index, self.dead_groups, self.replaying, self.replays)
+        letters = (self.dead, self.dead_apps, self.dead_groups, self.replaying, self.replays)
         self._fixed = frozenset((*lanes, *letters, self.workers, self.epoch, self.jumps))
 
     def due(self, app: str) -> str:
@@ -103,8 +103,12 @@ class Keys:
         """The lanes that failed since the app's last 200, with how often."""
         return f"{self.prefix}outage:{app}:lanes"
 
+    def dead_index(self, app: str) -> str:
+        """The app's dead letters in the order of acceptance: id -> seq."""
+        return f"{self.prefix}dead:index:{app}"
+
     def replay(self, run: str) -> str:
-        """A replay run: its filter and its counts."""
+        """A replay run: its filter, its cursors and its counts."""
         return f"{self.prefix}replay:{run}"
 
     def slot(self, name: str) -> str:
@@ -126,4 +130,5 @@ class Keys:
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
         families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:", "slot:", "spool:", "erased:")
+        families += ("dead:index:",)
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))

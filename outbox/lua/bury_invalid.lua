@@ -1,13 +1,13 @@
 -- bury_invalid: an event that breaks the tracker's rules is kept as a dead letter, for a person to look at.
--- KEYS: ledger dead dead_index dead_groups
--- ARGV: prefix lane owner id group meta payload slot file
+-- KEYS: ledger dead dead_apps dead_groups
+-- ARGV: prefix app lane owner id group meta payload slot file
 -- Returns: {'BURIED', seq} | {'ALREADY'} | {'CLOSED'}
 --   | {'ERASED'}: it comes from a spool and its owner was erased since; accepted and discarded have risen
 -- Invariant: accepted and dead rise together. lane is '' when the event names no usable visitor; owner says then
 --   whose event it is as far as its payload tells, '' when it does not.
 -- Shared: clock record letter entrance tombstones
-local ledger, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, lane, owner, id, group, meta, payload, slot, file = unpack(ARGV)
+local ledger, dead, dead_apps, dead_groups = unpack(KEYS)
+local prefix, app, lane, owner, id, group, meta, payload, slot, file = unpack(ARGV)
 -- body
 local refusal = turned_away(id, slot, file)
 if refusal then
@@ -19,5 +19,5 @@ end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
 beat('accepted', 1)
-put_letter(id, lane, group, meta, new_record('', seq, id, '', payload)) -- a letter needs no guest
+put_letter(id, app, lane, group, meta, new_record('', seq, id, '', payload)) -- a letter needs no guest
 return {'BURIED', seq}
