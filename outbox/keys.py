@@ -129,6 +129,6 @@ class Keys:
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:", "slot:", "spool:", "erased:")
-        families += ("dead:index:",)
+        lanes = ("lane:", "due:", "outage:", "pulse:", "behind:")
+        families = (*lanes, "dead:index:", "replay:", "once:", "slot:", "spool:", "erased:")
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))
