@@ -79,7 +79,9 @@ class Life(Corrections, RuleBasedStateMachine):
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
-        self.outbox.bury_invalid("a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing")
+        self.outbox.bury_invalid(
+            lane.app if lane else "a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing"
+        )
         self.seen.append(event_id.bytes)
         self.model.count("accepted")
         self.model.beats["accepted"] += 1
