@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.status import balances, read_ledger
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replies import pairs, scan
@@ -99,19 +100,19 @@ def _count_lanes(outbox: Outbox) -> _Found:
 
 
 def _dead(outbox: Outbox, counts: dict[str, int]) -> list[str]:
-    """The dead letters, their index and their groups must agree with the ledger."""
+    """The dead letters, the indexes of their apps and their groups must agree with the ledger."""
     keys = outbox.keys
     before = read_ledger(outbox)
     recounted = {
-        "dead": int(outbox.read("HLEN", keys.dead)),
-        "dead:index": int(outbox.read("ZCARD", keys.dead_index)),
-        "dead:groups": sum(int(count) for _, count in pairs(outbox.read("HGETALL", keys.dead_groups))),
+        "key dead has": int(outbox.read("HLEN", keys.dead)),
+        "keys dead:index of the apps have": DeadLetters(outbox).count_in_indexes(),
+        "key dead:groups has": sum(int(count) for _, count in pairs(outbox.read("HGETALL", keys.dead_groups))),
     }
     after = read_ledger(outbox)
-    counts["recounted_dead"] = recounted["dead"]
+    counts["recounted_dead"] = recounted["key dead has"]
     return [
-        f"dead: the ledger says {after['dead']}, the key {name} has {count}"
-        for name, count in recounted.items()
+        f"dead: the ledger says {after['dead']}, the {what} {count}"
+        for what, count in recounted.items()
         if abs(count - after["dead"]) > moved(before, after)
     ]
 
@@ -130,9 +131,9 @@ def _stuck(outbox: Outbox, lane: str) -> bool:
     return bool(outbox.read("EVAL", _STUCK, 2, outbox.keys.lane(lane), due, lane))
 
 
-def _names_empty(outbox: Outbox, ask: str, key: str, lane: str) -> bool:
-    """Whether a key speaks of a lane that holds nothing."""
-    return bool(outbox.read("EVAL", _LEFT_OVER, 2, outbox.keys.lane(lane), key, lane, ask))
+def _names_empty(outbox: Outbox, ask: str, key: str, member: str | bytes, lane: str) -> bool:
+    """Whether a key has a member that speaks of a lane which holds nothing."""
+    return bool(outbox.read("EVAL", _LEFT_OVER, 2, outbox.keys.lane(lane), key, member, ask))
 
 
 def _unscheduled(outbox: Outbox, found: _Found) -> Iterator[str]:
@@ -153,7 +154,6 @@ def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
     places = [
         ("HSCAN", "HEXISTS", "lease", keys.lease),
         ("HSCAN", "HEXISTS", "trying", keys.trying),
-        ("HSCAN", "HEXISTS", "replaying", keys.replaying),
         ("ZSCAN", "ZSCORE", "failing", keys.failing),
         *(("ZSCAN", "ZSCORE", f"due:{app}", keys.due(app)) for app in found.apps),
         *(("ZSCAN", "ZSCORE", f"behind:{guest}", keys.behind(guest)) for guest in found.guests),
@@ -161,8 +161,13 @@ def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
     for walk, ask, name, key in places:
         for batch in scan(outbox.redis, walk, key):
             for lane in (member.decode(errors="replace") for member, _ in pairs(batch)):
-                if lane not in found.lanes and _names_empty(outbox, ask, key, lane):
+                if lane not in found.lanes and _names_empty(outbox, ask, key, lane, lane):
                     yield f"lane {lane}: is in {name} and holds no event"
+    for batch in scan(outbox.redis, "HSCAN", keys.replaying):
+        for event_id, entry in pairs(batch):
+            lane = entry.decode(errors="replace").partition(" ")[2]
+            if lane not in found.lanes and _names_empty(outbox, "HEXISTS", keys.replaying, event_id, lane):
+                yield f"lane {lane}: event {event_id.hex()} of it is in replaying and the lane holds no event"
 
 
 def _is_lane(name: str) -> bool:

@@ -1,14 +1,15 @@
 """The dead letters: the events that were given up, kept whole until an operator replays or discards them.
 
-Read in the order of acceptance (``dead:index``), a bounded batch at a time, while workers and other operators go on: a
-letter that vanishes meanwhile is left out, one that cannot be decoded is listed all the same. Nothing here ever drops a
-letter by itself.
+Read in the order of acceptance (``dead:index:APP``), a bounded batch at a time, while workers and other operators go
+on: a letter that vanishes meanwhile is left out, one that cannot be decoded is listed all the same. Nothing here ever
+drops a letter by itself.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 import json
 import struct
 import uuid
@@ -16,17 +17,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
+from operator import itemgetter
 from typing import Any, Self
 
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
-from insend_relay.outbox.replies import pairs
+from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
 BATCH = 100  # letters read at once: at most 64 KB each, so a few MB in the worst case
+MAX_IDS = 10_000  # ids of letters held in memory by a look over all apps, but MIN_IDS of each app at least
+MIN_IDS = 10
 INVALID = "invalid"
 
 
@@ -76,6 +81,11 @@ class Letter:
     def decoded(self) -> bool:
         """Whether this release can read the record, so that ``payload`` is the event alone."""
         return self.payload != self.record
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it may be sent again as it is: not an event that the tracker would refuse, or that has no lane."""
+        return self.lane is not None and self.reason != INVALID
 
     @property
     def record_sha1(self) -> str:
@@ -204,7 +214,7 @@ class DeadLetters:
         if filter.id is not None:
             found = self._read([(filter.id.bytes, None)])
         else:
-            found = (letter for batch in self._index(from_seq) for letter in self._read(batch))
+            found = (letter for batch in self._index(filter.app, from_seq) for letter in self._read(batch))
         return (letter for letter in found if letter.seq >= from_seq and filter.matches(letter))
 
     def get(self, id: uuid.UUID) -> Letter:
@@ -221,7 +231,7 @@ class DeadLetters:
     def count(self, filter: Filter = ALL) -> int:
         """How many letters are meant; reads them all when anything narrows."""
         if filter == ALL:
-            return int(self._outbox.read("ZCARD", self._keys.dead_index))
+            return int(self._outbox.read("HLEN", self._keys.dead))
         return sum(1 for _ in self.scan(filter))
 
     def last_burial(self) -> int:
@@ -232,17 +242,36 @@ class DeadLetters:
         """Give a letter up for good; False when it was gone."""
         return bool(self._scripts.run("discard", id=id.bytes)[0] == b"DISCARDED")
 
-    def _index(self, from_seq: int) -> Iterator[list[tuple[bytes, int | None]]]:
-        """Ids and seqs in batches, each read when it is wanted, so that a long scan holds nothing up."""
+    def apps(self) -> list[str]:
+        """The apps that have letters; bytes that are no text, which no producer can send, become surrogates."""
+        found = {name for batch in scan(self._outbox.redis, "SSCAN", self._keys.dead_apps) for name in batch}
+        return sorted(name.decode(errors="surrogateescape") for name in found)
+
+    def count_in_indexes(self) -> int:
+        """How many letters the indexes of the apps have, for the audit."""
+        return sum(int(self._outbox.read("ZCARD", self._index_key(app))) for app in self.apps())
+
+    def _index_key(self, app: str) -> bytes:
+        return self._keys.dead_index(app).encode(errors="surrogateescape")
+
+    def _index(self, app: str | None, from_seq: int) -> Iterator[list[tuple[bytes, int]]]:
+        """Ids and seqs in the order of acceptance, in batches, each read when it is wanted."""
+        apps = self.apps() if app is None else [app]
+        at_once = max(MIN_IDS, min(BATCH, MAX_IDS // max(1, len(apps))))
+        merged = heapq.merge(*(self._index_of(app, from_seq, at_once) for app in apps), key=itemgetter(1))
+        while batch := list(islice(merged, BATCH)):
+            yield batch
+
+    def _index_of(self, app: str, from_seq: int, at_once: int) -> Iterator[tuple[bytes, int]]:
+        """The ids and seqs of an app's letters."""
+        key = self._index_key(app)
         lowest: int | str = from_seq
         while True:
-            batch = self._outbox.read(
-                "ZRANGEBYSCORE", self._keys.dead_index, lowest, "+inf", "WITHSCORES", "LIMIT", 0, BATCH
-            )
-            found: list[tuple[bytes, int | None]] = [(name, int(float(seq))) for name, seq in pairs(batch)]
+            batch = self._outbox.read("ZRANGEBYSCORE", key, lowest, "+inf", "WITHSCORES", "LIMIT", 0, at_once)
+            found = [(name, int(float(seq))) for name, seq in pairs(batch)]
             if not found:
                 return
-            yield found
+            yield from found
             lowest = f"({found[-1][1]}"
 
     def _read(self, wanted: Iterable[tuple[bytes, int | None]]) -> Iterator[Letter]:
@@ -263,7 +292,8 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
         seq: Its score in the index, where known; else the record says.
     """
     died_at_ms, burial = struct.unpack_from(">QQ", data, 1)
-    name, at = _counted(data, 17, ">H")
+    app, at = _counted(data, 17, ">H")
+    name, at = _counted(data, at, ">H")
     group, at = _counted(data, at, ">H")
     meta, at = _counted(data, at, ">I")
     body = data[at:]
@@ -280,7 +310,7 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
         id=uuid.UUID(bytes=id),
         seq=event.seq if seq is None else seq,
         lane=lane,
-        app=str(about.get("app") or (lane.app if lane else "")),
+        app=app.decode(errors="replace"),
         type=kind,
         reason=reason,
         outcome=str(about.get("outcome", "none")),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from insend_relay.operations.dead import Filter, Letter
 from insend_relay.operations.replay import KEPT_SECONDS
-from insend_relay.outbox.errors import Busy, Changed, NotFound
+from insend_relay.outbox.errors import Changed, NotFound
 from insend_relay.outbox.facts import facts_in
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
@@ -61,7 +61,6 @@ def repair(outbox: Outbox, letter: Letter, event: Corrected) -> str:
     Raises:
         NotFound: The letter is gone.
         Changed: It holds another event by now.
-        Busy: A replayed event still waits in the corrected event's lane.
     """
     run = uuid.uuid4().hex
     status = Scripts(outbox.redis, outbox.keys).run(
@@ -80,11 +79,6 @@ def repair(outbox: Outbox, letter: Letter, event: Corrected) -> str:
     if status == b"CHANGED":
         raise Changed(
             f"another operator has corrected the letter {letter.id} meanwhile; nothing was done: read it again"
-        )
-    if status == b"BUSY":
-        raise Busy(
-            f"another replayed event still waits in {event.lane}; nothing was done: try again when it is delivered "
-            f"(`insend visitor {event.lane}`)"
         )
     return run
 

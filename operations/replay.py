@@ -1,9 +1,9 @@
 """Replay: dead letters go back to the tails of their lanes, in the order of acceptance, behind live traffic.
 
-A run is stored under its id, so that it can be stopped and gone on with elsewhere. It takes the letters that had died
-when it started: one that comes back and dies again is counted as returned, and left. At most one replayed event of a
-visitor is under way at a time (``replay.lua`` sees to it), so a visitor's letters arrive in their order. A run that is
-killed loses nothing: a letter is either still dead or waiting in its lane.
+A run is stored under its id, so that another process can go on with it. It takes the letters that were dead when it
+started: one that dies again is counted as returned, and left. Each event that a run has sent back is counted once more
+when it leaves its lane (``lua/shared/replays.lua``). A run that is killed loses nothing: an event is either a dead
+letter or waits in its lane.
 """
 
 from __future__ import annotations
@@ -12,24 +12,22 @@ import json
 import math
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
-from enum import Enum
-from itertools import islice
 
-from insend_relay.operations.dead import ALL, INVALID, DeadLetters, Filter, Letter
-from insend_relay.operations.status import read_clock, read_paused
+from insend_relay.operations.dead import ALL, DeadLetters, Filter
+from insend_relay.operations.pace import Pace
+from insend_relay.operations.replay_stretch import Stretch
+from insend_relay.operations.status import read_clock
 from insend_relay.outbox.errors import NotFound
-from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.settings import MAX_TURN_SECONDS
 from insend_relay.outbox.store import Outbox
 
 KEPT_SECONDS = 30 * 86_400  # how long a run's counts can be looked up, and the run gone on with
-LEAST_UNDER_WAY = 10
-WARNED_OF = 10_000  # warnings() reads this many letters at most
+MIN_ROOM = 10  # so many events of a run may wait in their lanes, or
+ROOM_SECONDS = 2  # what goes in this time, if that is more
 PROGRESS_EVERY_SECONDS = 0.25
 
 
@@ -42,8 +40,9 @@ class Progress:
         replayed: Those that went back to their lanes.
         delivered: Those of them that were answered 200.
         returned: Those of them that are dead letters again.
-        outstanding: Those of them that are still waiting.
-        skipped: Those that break the rules: the tracker would refuse them again, so they stay.
+        discarded: Those of them that an operator discarded while they waited, or that belonged to an erased person.
+        outstanding: Those of them that still wait.
+        skipped: The letters that cannot be sent as they are: the tracker would refuse them again, so they stay.
         finished: True when every letter that could go has gone.
         paused: The apps whose pause keeps letters back.
     """
@@ -52,31 +51,11 @@ class Progress:
     replayed: int
     delivered: int
     returned: int
+    discarded: int
     outstanding: int
     skipped: int
     finished: bool = False
     paused: tuple[str, ...] = ()
-
-
-class Pace:
-    """A steady pace: what a late timer lost is made up for, a stall is not, so there is never a burst.
-
-    Args:
-        per_second: Events per second.
-    """
-
-    def __init__(self, per_second: float) -> None:
-        self._interval = 1 / per_second
-        self._next = 0.0
-
-    def due_in(self, now: float) -> float:
-        """For how many seconds to wait; 0 when the next may go."""
-        return max(0.0, self._next - now)
-
-    def took(self, now: float) -> None:
-        """One has gone."""
-        stalled = now - self._next > self._interval
-        self._next = (now if stalled else self._next) + self._interval
 
 
 class Replay:
@@ -84,7 +63,7 @@ class Replay:
 
     Attributes:
         id: The run's name.
-        filter: Which letters it means.
+        filter: Which letters are meant.
         total: How many there were when it started.
     """
 
@@ -106,7 +85,7 @@ class Replay:
         total = skipped = 0
         for letter in letters.scan(meant):
             total += 1
-            skipped += letter.reason == INVALID
+            skipped += not letter.replayable
         run_id = uuid.uuid4().hex
         Scripts(outbox.redis, outbox.keys).run(
             "begin_replay",
@@ -138,10 +117,9 @@ class Replay:
     ) -> Progress:
         """Send letters back until none is left that could go; it does not wait for the last to arrive.
 
-        An app's pause holds up its own letters only: the others go first, then it is waited for.
-
         Args:
-            per_second: The pace.
+            per_second: The pace. At most 10 events, or what goes in 2 s if that is more, wait in their lanes at the
+                same time.
             stop: Asked often; True ends the run where it is, to be resumed.
             progress: Told how far it is, a few times a second and at the end.
             budget_seconds: After so long it stops by itself, to be resumed.
@@ -151,28 +129,41 @@ class Replay:
         give_up = math.inf if budget_seconds is None else time.monotonic() + budget_seconds
         told_at = time.monotonic()
 
-        def idle(seconds: float, paused: Iterable[str]) -> None:
+        def wait(seconds: float = math.inf) -> None:
             nonlocal told_at
-            time.sleep(seconds)
+            time.sleep(min(seconds, step_seconds))
             if time.monotonic() - told_at > PROGRESS_EVERY_SECONDS:
-                progress(replace(self.progress(), paused=tuple(paused)))
+                progress(replace(self.progress(), paused=tuple(sorted(stretch.paused))))
                 told_at = time.monotonic()
 
-        passes = _Passes(
+        stretch = Stretch(
             self._outbox,
             self.id,
             self.filter,
-            most=max(LEAST_UNDER_WAY, int(2 * per_second)),
-            pace=Pace(per_second),
+            self._cursors(),
+            room=max(MIN_ROOM, int(ROOM_SECONDS * per_second)),
+            pace=self._pace(per_second),
             stop=lambda: stop() or time.monotonic() >= give_up,
-            idle=idle,
-            step_seconds=step_seconds,
+            wait=wait,
         )
-        finished = passes.go(int(self._outbox.read("HGET", self._key, "reached") or 0))
-        self._scripts.run("leave_replay", run=self.id, reached=passes.reached, finished=int(finished))
-        last = replace(self.progress(), finished=finished, paused=tuple(passes.held))
+        finished = stretch.go()
+        self._scripts.run("leave_replay", run=self.id, cursors=json.dumps(stretch.cursors), finished=int(finished))
+        last = replace(self.progress(), finished=finished, paused=tuple(sorted(stretch.paused)))
         progress(last)
         return last
+
+    def _cursors(self) -> dict[str, int]:
+        """App -> the seq before which all its letters are done with, as it was stored last."""
+        cursors: dict[str, int] = json.loads(self._outbox.read("HGET", self._key, "cursors") or "{}")
+        return cursors
+
+    def _pace(self, per_second: float) -> Pace:
+        """The pace, which goes on from the last event that was sent: by this process or, a turn ago, by another."""
+        sent_at_ms = self._outbox.read("HGET", self._key, "sent_at")
+        if sent_at_ms is None:
+            return Pace(per_second)
+        seconds_ago = max(0, read_clock(self._outbox) - int(sent_at_ms)) / 1000  # that clock may be set back
+        return Pace(per_second, time.monotonic() - seconds_ago + 1 / per_second)
 
     def hand_over(self) -> None:
         """Let the workers go on with it: one of their pumps sends its message within a second."""
@@ -194,14 +185,11 @@ class Replay:
 
     def progress(self) -> Progress:
         """The counts as they are now."""
-        names = ("replayed", "delivered", "returned", "skipped")
+        names = ("replayed", "delivered", "returned", "discarded", "skipped")
         counts = [int(count or 0) for count in self._outbox.read("HMGET", self._key, *names)]
-        replayed, delivered, returned, skipped = counts
-        return Progress(self.total, replayed, delivered, returned, replayed - delivered - returned, skipped)
-
-    def settled(self) -> bool:
-        """Whether every event that this run sent back has been delivered or is dead again."""
-        return self.progress().outstanding == 0
+        replayed, delivered, returned, discarded, skipped = counts
+        outstanding = replayed - delivered - returned - discarded
+        return Progress(self.total, replayed, delivered, returned, discarded, outstanding, skipped)
 
 
 def forget_filters(outbox: Outbox, uids: Container[str]) -> None:
@@ -236,160 +224,3 @@ def replay(
 ) -> Progress:
     """Replay the letters that are meant, in one call; see ``Replay.run``."""
     return Replay.start(outbox, filter).run(per_second=per_second, stop=stop, progress=progress)
-
-
-def warnings(outbox: Outbox, filter: Filter = ALL) -> list[str]:
-    """What an operator should know before replaying these letters: a sentence each.
-
-    Looks at the oldest 10,000 dead letters of the filter's app and visitor.
-    """
-    carts = purchases = void = 0
-    bought: dict[Lane | None, bool] = {}  # lanes with a dead purchase: whether all of those are meant
-    around = Filter(app=filter.app, visitor=filter.visitor)
-    for letter in islice(DeadLetters(outbox).scan(around), WARNED_OF):
-        meant = filter.matches(letter) and letter.reason != INVALID
-        if letter.type == "purchase":
-            purchases += meant
-            bought[letter.lane] = meant and bought.get(letter.lane, True)
-        elif meant:
-            carts += letter.type == "update_cart"
-            void += letter.type == "order_update" and not bought.get(letter.lane, True)
-    said = []
-    if carts:
-        said.append(
-            f"{carts} update_cart: each carries a whole cart, so an old one may overwrite a newer state at the tracker"
-        )
-    if purchases:
-        said.append(
-            f"{purchases} purchase: an order_update that was delivered after one of them died was void, because the "
-            "tracker did not know the order yet; send it once more when the purchase has arrived"
-        )
-    if void:
-        said.append(
-            f"{void} order_update without the purchase before it, which is dead too: the tracker ignores a change to "
-            "an order that it does not know; replay that purchase first"
-        )
-    return said
-
-
-class _Try(Enum):
-    """What became of a letter in a pass."""
-
-    DONE = "sent, or no longer there to be sent"
-    LEFT = "cannot go yet"
-    STOPPED = "the run was stopped"
-
-
-class _Passes:
-    """The passes of one ``Replay.run``: each goes over the letters in order, and comes again for those it left.
-
-    Attributes:
-        reached: All letters before this seq are done with.
-        held: The apps of which the last pass left letters because of a pause.
-    """
-
-    def __init__(
-        self,
-        outbox: Outbox,
-        run_id: str,
-        meant: Filter,
-        *,
-        most: int,
-        pace: Pace,
-        stop: Callable[[], bool],
-        idle: Callable[[float, Iterable[str]], None],
-        step_seconds: float,
-    ) -> None:
-        self.reached = 0
-        self.held: set[str] = set()
-        self._busy: set[Lane] = set()  # lanes of which an earlier letter is under way
-        self._left: set[Lane] = set()  # all lanes that this pass left: their later letters must not overtake
-        self._outbox = outbox
-        self._run_id = run_id
-        self._meant = meant
-        self._most = most
-        self._pace = pace
-        self._stop = stop
-        self._idle = idle
-        self._step = step_seconds
-        self._replaying = outbox.keys.replaying
-        self._scripts = Scripts(outbox.redis, outbox.keys)
-
-    def go(self, from_seq: int) -> bool:
-        """Pass over the letters until none was left; False when stopped before."""
-        self.reached = from_seq
-        while self._one_pass():
-            if not self._left:
-                return True
-            if not self._wait_for_a_lane():
-                return False
-        return False
-
-    def _one_pass(self) -> bool:
-        """Once over the letters; False when stopped."""
-        self._busy.clear()
-        self._left.clear()
-        self.held.clear()
-        left_from = None
-        for letter in DeadLetters(self._outbox).scan(Filter(id=self._meant.id), from_seq=self.reached):
-            done = _Try.STOPPED if self._stop() else _Try.DONE
-            if done is _Try.DONE and letter.lane and letter.reason != INVALID and self._meant.matches(letter):
-                done = self._try(letter, letter.lane)
-            if done is not _Try.DONE and left_from is None:
-                left_from = letter.seq
-            self.reached = letter.seq + 1 if left_from is None else left_from
-            if done is _Try.STOPPED:
-                return False
-        return True
-
-    def _try(self, letter: Letter, lane: Lane) -> _Try:
-        if lane in self._left:
-            return _Try.LEFT
-        if not self._wait_for_room(lane.app):
-            return _Try.STOPPED
-        if lane.app in self.held:
-            self._left.add(lane)
-            return _Try.LEFT
-        status = self._scripts.run("replay", id=letter.id.bytes, run=self._run_id)[0]
-        if status == b"BUSY":
-            self._left.add(lane)
-            self._busy.add(lane)
-            return _Try.LEFT
-        if status == b"REPLAYED":
-            self._pace.took(time.monotonic())
-        return _Try.DONE
-
-    def _wait_for_room(self, app: str) -> bool:
-        """Wait until one more may go, or add the app to ``held`` when its pause keeps it back; False when stopped."""
-        while not self._stop():
-            wait = self._pace.due_in(time.monotonic())
-            if not wait:
-                if self._room(app):
-                    return True
-                if app in self.held:
-                    return True
-                wait = self._step
-            self._idle(min(wait, self._step), self.held)
-        return False
-
-    def _room(self, app: str) -> bool:
-        """Whether one more may be under way; what waits in paused apps takes no room from the others."""
-        if int(self._outbox.read("HLEN", self._replaying)) < self._most:
-            return True
-        under_way = Counter(lane.decode().partition("/")[0] for lane in self._outbox.read("HKEYS", self._replaying))
-        paused = {name for name in {*under_way, app} if read_paused(self._outbox, name)}
-        if app in paused:
-            self.held.add(app)
-            return False
-        return sum(count for name, count in under_way.items() if name not in paused) < self._most
-
-    def _wait_for_a_lane(self) -> bool:
-        """Wait until a lane that was left can go on; False when stopped."""
-        while not self._stop():
-            busy = [str(lane) for lane in self._busy]
-            if busy and None in self._outbox.read("HMGET", self._replaying, *busy):
-                return True
-            if any(self._room(app) for app in tuple(self.held)):
-                return True
-            self._idle(self._step, self.held)
-        return False

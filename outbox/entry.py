@@ -157,6 +157,7 @@ class InvalidEntry(NamedTuple):
         owner = self.named().owner if way.file else None  # only a spooled event can be from before an erasure
         return scripts.call(
             "bury_invalid",
+            app=self.app,
             lane=str(self.lane or ""),
             owner=str(owner or ""),
             draft=draft(self.lane, self.id, "", self.payload, self._facts()),

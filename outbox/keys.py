@@ -146,7 +146,7 @@ class Keys:
         self.wake = prefix + "wake"
         self.hint = prefix + "hint"
         self.dead = prefix + "dead"
-        self.dead_index = prefix + "dead:index"
+        self.dead_apps = prefix + "dead:apps"
         self.dead_groups = prefix + "dead:groups"
         self.replaying = prefix + "replaying"
         self.replays = prefix + "replays"
@@ -154,7 +154,7 @@ class Keys:
         self.epoch = prefix + "epoch"
         self.jumps = prefix + "jumps"
         lanes = (self.apps, self.ledger, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
-        letters = (self.dead, self.dead_index, self.dead_groups, self.replaying, self.replays)
+        letters = (self.dead, self.dead_apps, self.dead_groups, self.replaying, self.replays)
         self._fixed = frozenset((*lanes, *letters, self.workers, self.epoch, self.jumps))
 
     def due(self, app: str) -> str:
@@ -173,8 +173,12 @@ class Keys:
         """The lanes that failed since the app's last 200, with how often."""
         return f"{self.prefix}outage:{app}:lanes"
 
+    def dead_index(self, app: str) -> str:
+        """The app's dead letters in the order of acceptance: id -> seq."""
+        return f"{self.prefix}dead:index:{app}"
+
     def replay(self, run: str) -> str:
-        """A replay run: its filter and its counts."""
+        """A replay run: its filter, its cursors and its counts."""
         return f"{self.prefix}replay:{run}"
 
     def slot(self, name: str) -> str:
@@ -195,5 +199,6 @@ class Keys:
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        families = ("lane:", "due:", "outage:", "once:", "replay:", "pulse:", "behind:", "slot:", "spool:", "erased:")
+        lanes = ("lane:", "due:", "outage:", "pulse:", "behind:")
+        families = (*lanes, "dead:index:", "replay:", "once:", "slot:", "spool:", "erased:")
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))

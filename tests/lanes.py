@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from insend_relay.operations import dead
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
@@ -48,10 +49,24 @@ def letter(outbox: Outbox, lane: Lane = ALICE, **more: Any) -> bytes:
     return event_id
 
 
-def replay(outbox: Outbox, event_id: bytes, run: str = "run-1") -> bytes:
+def replay(outbox: Outbox, event_id: bytes, run: str = "run-1", *, limit: int = 1_000) -> bytes:
     """Replay one letter; the status."""
-    status: bytes = outbox._run("replay", id=event_id, run=run)[0]
+    data = outbox.read("HGET", outbox.keys.dead, event_id)
+    burial = dead.decode(event_id, data).burial if data else 0
+    status: bytes = outbox._run("replay", id=event_id, burial=burial, run=run, limit=limit)[0]
     return status
+
+
+def replay_counts(outbox: Outbox, run: str = "run-1") -> dict[str, int]:
+    """What a run has counted."""
+    names = ("replayed", "delivered", "returned", "discarded")
+    counts = outbox.read("HMGET", outbox.keys.replay(run), *names)
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count is not None}
+
+
+def letter_keys(outbox: Outbox, app: str = "shop") -> list[str]:
+    """The keys that hold an app's dead letters."""
+    return [outbox.keys.dead, outbox.keys.dead_index(app), outbox.keys.dead_apps, outbox.keys.dead_groups]
 
 
 def discard(outbox: Outbox, event_id: bytes) -> bytes:

@@ -12,7 +12,7 @@ from outbox_model import Event, Model
 from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.operations.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox import record
-from insend_relay.outbox.errors import Busy, Changed, NotFound
+from insend_relay.outbox.errors import Changed, NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 
@@ -45,9 +45,6 @@ class Corrections:
                 repair(self.outbox, found, event)
         elif dead.payload != found.payload:
             with pytest.raises(Changed):
-                repair(self.outbox, found, event)
-        elif str(lane) in self.model.replaying:
-            with pytest.raises(Busy):
                 repair(self.outbox, found, event)
         else:
             run = repair(self.outbox, found, event)

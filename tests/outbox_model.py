@@ -53,7 +53,7 @@ class Model:
     dead: dict[bytes, Event] = field(default_factory=dict)
     apps: set[str] = field(default_factory=set)
     once: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    replaying: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    replaying: dict[bytes, tuple[str, str]] = field(default_factory=dict)  # id -> run and lane
     runs: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     counts: Counter[str] = field(default_factory=Counter)
     beats: Counter[str] = field(default_factory=Counter)
@@ -101,9 +101,17 @@ class Model:
         event = self.lines[lane].events.pop(0)
         self.lines[lane].new_head()
         self.count("waiting", -1)
-        if self.replaying.get(lane, (b"", ""))[0] == event.id:
-            self.runs[self.replaying.pop(lane)[1]][how] += 1
+        self.ended(event, how)
         return event
+
+    def ended(self, event: Event, how: str) -> None:
+        """The event has left its lane; a replay that had sent it counts how."""
+        if event.id in self.replaying:
+            self.runs[self.replaying.pop(event.id)[0]][how] += 1
+
+    def outstanding(self, run: str) -> int:
+        """How many events of a run have not left their lanes."""
+        return sum(found == run for found, _ in self.replaying.values())
 
     def erased(self, lane: str, *, sending: bool) -> list[Event]:
         """What an erasure takes from a lane, the last event first: all but a head that is being sent."""
@@ -112,10 +120,8 @@ class Model:
         del line.events[int(sending) :]
         self.count("waiting", -len(taken))
         self.count("discarded", len(taken))
-        event_id, run = self.replaying.get(lane, (b"", ""))
-        if event_id in [event.id for event in taken]:
-            del self.replaying[lane]
-            self.runs[run]["replayed"] -= 1
+        for event in taken:
+            self.ended(event, "discarded")
         if not line.events:
             line.new_head()
             line.standing = "ready"
@@ -129,10 +135,8 @@ class Model:
         line.events = line.events[: int(sending)] + behind[len(taken) :]
         self.count("waiting", -len(taken))
         self.count("discarded", len(taken))
-        event_id, run = self.replaying.get(lane, (b"", ""))
-        if event_id in [event.id for event in taken]:
-            del self.replaying[lane]
-            self.runs[run]["replayed"] -= 1
+        for event in taken:
+            self.ended(event, "discarded")
         if taken and not sending:
             line.new_head()
             line.standing = "ready"
@@ -157,7 +161,7 @@ class Model:
         self.count("replayed")
         self.beats["replayed"] += 1
         self.runs[run]["replayed"] += 1
-        self.replaying[event.lane] = event.id, run
+        self.replaying[event.id] = run, event.lane
         self.replayed_ids.add(event.id)
 
     def delivered(self, event: Event) -> None:

@@ -19,6 +19,7 @@ local reply = {redis.call('TIME')}
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
   local type, content = redis.call('TYPE', key)['ok'], ''
   if type == 'list' then content = redis.call('LRANGE', key, 0, -1) end
+  if type == 'set' then content = redis.call('SMEMBERS', key) end
   if type == 'hash' then content = redis.call('HGETALL', key) end
   if type == 'zset' then content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end
   reply[#reply + 1] = {key, content, redis.call('PTTL', key)}
@@ -37,14 +38,12 @@ def recount(keys: Keys, model: Model, reply: list[Any]) -> None:
     check_lanes(keys, model, content, now)
     check_ledger(keys, model, content)
     assert pairs(content, keys.dead_groups) == as_bytes(Counter(event.group for event in model.dead.values()))
-    index = {letter: float(seq) for letter, seq in pairs(content, keys.dead_index).items()}
-    assert index == {letter: event.seq for letter, event in model.dead.items()}
-    assert pairs(content, keys.dead).keys() == model.dead.keys()
-    replaying = {lane.encode(): letter + run.encode() for lane, (letter, run) in model.replaying.items()}
+    check_letters(keys, model, content)
+    replaying = {event_id: f"{run} {lane}".encode() for event_id, (run, lane) in model.replaying.items()}
     assert pairs(content, keys.replaying) == replaying
     for run, counts in model.runs.items():
         stored = pairs(content, keys.replay(run))
-        names = (b"replayed", b"delivered", b"returned")
+        names = (b"replayed", b"delivered", b"returned", b"discarded")
         assert {name: stored[name] for name in names if stored.get(name, b"0") != b"0"} == as_bytes(counts)
     scores = pairs(content, keys.apps)
     assert scores.keys() == {app.encode() for app in model.apps}
@@ -53,6 +52,19 @@ def recount(keys: Keys, model: Model, reply: list[Any]) -> None:
     once = [key for key in content if key.startswith(keys.prefix + "once:")]
     assert len(once) == len(model.once)
     assert all(lives[key] > 0 for key in once)
+
+
+def check_letters(keys: Keys, model: Model, content: dict[str, Any]) -> None:
+    """Every dead letter is there, and in the index of its app."""
+    assert pairs(content, keys.dead).keys() == model.dead.keys()
+    apps = {event.lane.partition("/")[0] or "a" for event in model.dead.values()}  # one without a lane is of app a
+    assert set(content.get(keys.dead_apps, [])) == {app.encode() for app in apps}
+    index: dict[bytes, float] = {}
+    for app in apps:
+        found = {letter: float(seq) for letter, seq in pairs(content, keys.dead_index(app)).items()}
+        assert all((model.dead[letter].lane.partition("/")[0] or "a") == app for letter in found)
+        index.update(found)
+    assert index == {letter: event.seq for letter, event in model.dead.items()}
 
 
 def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> None:

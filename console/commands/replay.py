@@ -18,9 +18,11 @@ from insend_relay.console.commands.exits import FINDING, INTERRUPTED
 from insend_relay.console.commands.filters import Wanted, filter_options
 from insend_relay.console.commands.letters import count_first
 from insend_relay.console.commands.opening import open_outbox
+from insend_relay.console.commands.replay_warnings import warnings
 from insend_relay.console.terminal import agreed, counted, json_option, plain, print_json, screen, yes_option
 from insend_relay.operations import replay as runs
 from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.replay_risks import find_risks
 from insend_relay.outbox.settings import MOST, Settings
 from insend_relay.outbox.store import Outbox
 
@@ -49,7 +51,7 @@ def _a_number(_: click.Context, __: click.Parameter, value: float | None) -> flo
 def replay(
     wanted: Wanted, run_id: str | None, rate: float | None, *, yes: bool, background: bool, as_json: bool
 ) -> None:
-    """Send dead letters again, in the order of acceptance and one event of a visitor at a time.
+    """Send dead letters again, in the order of acceptance, behind what waits.
 
     Ctrl-C and SIGTERM stop it cleanly. Exit code 1 when an event came back as a dead letter.
     """
@@ -94,7 +96,7 @@ def _start(outbox: Outbox, wanted: Wanted, console: Console, *, yes: bool) -> ru
     total = count_first(DeadLetters(outbox), meant, console)
     if not total:
         return None
-    for warning in runs.warnings(outbox, meant):
+    for warning in warnings(find_risks(outbox, meant)):
         console.print(plain(f"Beware: {warning}", "yellow"), soft_wrap=True)
     if not agreed(f"Send {counted(total, 'letter')} again?", yes=yes):
         return None
@@ -142,6 +144,8 @@ def _summarise(run: runs.Replay, progress: runs.Progress, console: Console) -> N
         f"{progress.returned:,} came back, {progress.outstanding:,} under way",
         soft_wrap=True,
     )
+    if progress.discarded:
+        console.print(f"{progress.discarded:,} discarded while they waited in their lanes")
     if progress.skipped:
         console.print(
             f"{progress.skipped:,} skipped: they are invalid, the tracker would refuse them again; correct one by "
@@ -158,7 +162,7 @@ def _summarise(run: runs.Replay, progress: runs.Progress, console: Console) -> N
             soft_wrap=True,
         )
     elif left:
-        console.print(f"{left:,} no longer there: replayed or discarded by somebody else meanwhile")
+        console.print(f"{left:,} no longer there: replayed or discarded by another command meanwhile")
 
 
 @contextmanager

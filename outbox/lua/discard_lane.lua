@@ -6,7 +6,7 @@
 -- Invariant: waiting falls as discarded rises. Events that were accepted after last_seq stay. A head that a worker is
 --   sending stays until its outcome is known; the events behind it do not wait for that.
 -- MORE: call again. SENDING: only the head is left of what is meant. DISCARDED: nothing is left of it.
--- Shared: clock pump record lane barrier advance breaker forget
+-- Shared: clock pump record lane barrier advance breaker forget replays
 local ledger, apps, lease, trying, failing, replaying, wake = unpack(KEYS)
 local prefix, lane, last_seq = unpack(ARGV)
 -- body
@@ -17,7 +17,6 @@ last_seq = tonumber(last_seq)
 local key = lane_key(lane)
 local head, held = redis.call('LINDEX', key, 0), redis.call('HGET', lease, lane)
 local sending = head and held and tonumber(redis.call('ZSCORE', due_key(lane), lane) or 0) > now
-local replayed = redis.call('HGET', replaying, lane)
 local skip = sending and 1 or 0
 local records = redis.call('LRANGE', key, skip, skip + BATCH - 1)
 local count = 0
@@ -33,9 +32,11 @@ if count > 0 then
   elseif held and leased_id(held) == id_of(head) then
     possibly_sent = 1
   end
+  local ids = {}
   for i = 1, count do
-    forget_replay(lane, replayed, id_of(records[i]))
+    ids[i] = id_of(records[i])
   end
+  end_replayed(ids, 'discarded')
   redis.call('HINCRBY', ledger, 'waiting', -count)
   redis.call('HINCRBY', ledger, 'discarded', count)
 end

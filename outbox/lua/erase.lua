@@ -6,7 +6,7 @@
 -- Invariant: waiting falls as discarded rises. A head that a worker is sending stays until its lease ends; the lane's other
 --   events do not wait for that. A worker whose lease ran out is superseded, and its head counts as possibly sent.
 -- MORE: call again. SENDING: only the head is left, and the worker is sending it. ERASED: no key names the lane.
--- Shared: clock pump record lane barrier advance breaker forget
+-- Shared: clock pump record lane barrier advance breaker forget replays
 local ledger, apps, lease, trying, failing, doubtful, replaying, wake = unpack(KEYS)
 local prefix, lane = unpack(ARGV)
 -- body
@@ -16,19 +16,19 @@ local key, behind = lane_key(lane), prefix .. 'behind:' .. lane
 local head = redis.call('LINDEX', key, 0)
 local held = redis.call('HGET', lease, lane)
 local sending = head and held and tonumber(redis.call('ZSCORE', due_key(lane), lane) or 0) > now
-local replayed = redis.call('HGET', replaying, lane)
 
 local count = math.min(BATCH, redis.call('LLEN', key) - (sending and 1 or 0))
 local erased = count > 0 and redis.call('RPOP', key, count) or {}
-local reply = {'MORE', ''}
+local reply, ids = {'MORE', ''}, {}
 for i, record in ipairs(erased) do
   local id = id_of(record)
   local left_behind = held and leased_id(held) == id
   local marked = redis.call('ZREM', doubtful, id) == 1
-  forget_replay(lane, replayed, id)
+  ids[i] = id
   reply[i + 2] = {record, (left_behind or marked) and 1 or 0}
 end
 if #erased > 0 then
+  end_replayed(ids, 'discarded')
   redis.call('HINCRBY', ledger, 'waiting', -#erased)
   redis.call('HINCRBY', ledger, 'discarded', #erased)
 end

@@ -7,7 +7,7 @@
 -- held is a row of leases: length of the lane (2 bytes), lane, token (40), id of the head (16), ms to hold the lane on (8).
 -- 0 ms says that the caller takes no further record of this lane. What many write in the same place is written once for
 -- all of them.
--- Shared: clock pump record lane barrier advance breaker
+-- Shared: clock pump record lane barrier advance breaker replays
 local ledger, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
 local prefix, app, version, held = unpack(ARGV)
 -- body
@@ -41,7 +41,7 @@ if #delivered > 0 then
   redis.call('HINCRBY', ledger, 'delivered', #delivered)
   redis.call('HINCRBY', ledger, 'waiting', -#delivered)
   beat('delivered', #delivered)
-  end_replays(delivered, delivered_ids, 'delivered')
+  end_replayed(delivered_ids, 'delivered')
   ended = note_200s(app, #delivered)
 end
 return {ended, unpack(advance(app, count, going, version))}

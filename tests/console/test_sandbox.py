@@ -417,11 +417,12 @@ def test_it_can_be_told_over_http(sandbox: Sandbox, client: Client) -> None:
 
 
 def test_told_by_its_callback_to_refuse_it_still_answers_that_request() -> None:
-    with Sandbox(on_event=lambda _: sandbox.misbehave(refuse_for=3600)) as sandbox:
-        with Client(sandbox) as client:
+    refusing: Sandbox = Sandbox(on_event=lambda _: refusing.misbehave(refuse_for=3600))
+    with refusing:
+        with Client(refusing) as client:
             status, headers, _ = client.ask("POST", "/watch/event", form())
         assert (status, headers["Connection"]) == (200, "close")
-        assert is_refused(sandbox)
+        assert is_refused(refusing)
 
 
 def test_a_callback_that_fails_is_shown_and_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:

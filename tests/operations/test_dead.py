@@ -112,7 +112,7 @@ def test_a_letter_that_vanishes_during_a_scan_is_left_out(outbox: Outbox, monkey
     assert ids(scan) == [second, fourth]
     outbox.read("HDEL", outbox.keys.dead, second)  # between reading the index and the letters themselves
     assert ids(letters.scan()) == [first, fourth]
-    outbox.read("ZREM", outbox.keys.dead_index, second)
+    outbox.read("ZREM", outbox.keys.dead_index("shop"), second)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_letter_whose_meta_cannot_be_read_is_listed_with_what_is_left(outbox: 
 
 
 def test_a_record_that_is_cut_short_is_still_a_letter() -> None:
-    data = b"\x01" + (5).to_bytes(8) + (6).to_bytes(8) + b"\0\0" + b"\0\3x\ty" + b"\0\0\0\0" + b"\x01\x02"
+    data = b"\x01" + (5).to_bytes(8) + (6).to_bytes(8) + b"\0\0" * 2 + b"\0\3x\ty" + b"\0\0\0\0" + b"\x01\x02"
     found = decode(bytes(16), data)
     assert (found.payload, found.accepted_at_ms, found.died_at_ms, found.burial) == (b"\x01\x02", 0, 5, 6)
     assert found.lane is None

@@ -62,6 +62,7 @@ local reads = {
   string = function(key) return {redis.call('GET', key)} end,
   list = function(key) return redis.call('LRANGE', key, 0, -1) end,
   hash = function(key) return redis.call('HGETALL', key) end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
   zset = function(key) return redis.call('ZRANGE', key, 0, -1) end,
 }
 local reply = {}

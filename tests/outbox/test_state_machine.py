@@ -79,7 +79,9 @@ class Life(Corrections, RuleBasedStateMachine):
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
-        self.outbox.bury_invalid("a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing")
+        self.outbox.bury_invalid(
+            lane.app if lane else "a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing"
+        )
         self.seen.append(event_id.bytes)
         self.model.count("accepted")
         self.model.beats["accepted"] += 1
@@ -319,16 +321,19 @@ class Life(Corrections, RuleBasedStateMachine):
     # Operators
 
     @precondition(lambda self: self.model.dead)
-    @rule(pick=picks, run=st.sampled_from(["r1", "r2"]))
-    def replay(self, pick: int, run: str) -> None:
+    @rule(pick=picks, run=st.sampled_from(["r1", "r2"]), limit=st.integers(1, 4))
+    def replay(self, pick: int, run: str, limit: int) -> None:
         event = self.letter(pick)
-        status = replay(self.outbox, event.id, run)
+        status = replay(self.outbox, event.id, run, limit=limit)
+        app = event.lane.partition("/")[0]
         if event.id not in self.model.dead:
             assert status == b"GONE"
         elif event.group.endswith("\tinvalid"):
             assert status == b"INVALID"
-        elif event.lane in self.model.replaying:
-            assert status == b"BUSY"
+        elif app in self.model.operator or (app in self.model.outage and status == b"PAUSED"):
+            assert status == b"PAUSED"
+        elif self.model.outstanding(run) >= limit:
+            assert status == b"FULL"
         else:
             assert status == b"REPLAYED"
             self.model.replayed(event, run)

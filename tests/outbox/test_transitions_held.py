@@ -264,7 +264,7 @@ def test_a_buried_event_is_a_dead_letter_unchanged_and_the_lane_goes_on(outbox: 
     assert following is not None
     assert (following.id, following.token) == (second, held.token)
     assert outbox.read("HGET", outbox.keys.dead, first).endswith(held.data)
-    assert outbox.read("ZSCORE", outbox.keys.dead_index, first) == record.decode(held.data).seq
+    assert outbox.read("ZSCORE", outbox.keys.dead_index("shop"), first) == record.decode(held.data).seq
     assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tanswered 400": b"1"}
     assert books(outbox) == {"accepted": 2, "delivered": 0, "waiting": 1, "dead": 1, "discarded": 0}
 

@@ -1,15 +1,5 @@
 -- advance: what happens to a lane when its head has gone. Needs: clock, pump, lane, barrier.
 
--- Records that a replay had brought back may have found their end.
-local function end_replays(lanes, ids, how)
-  for i, run in ipairs(redis.call('HMGET', replaying, unpack(lanes))) do
-    if run and string.sub(run, 1, 16) == ids[i] then
-      redis.call('HDEL', replaying, lanes[i])
-      redis.call('HINCRBY', prefix .. 'replay:' .. string.sub(run, 17), how, 1)
-    end
-  end
-end
-
 -- A guest's lane has a new head, or none: whose barrier that passes is due.
 local function let_pass(guest, first)
   local AT_ONCE = 1000 -- the others are due at the next head, or at their recheck
