@@ -13,6 +13,7 @@ from decimal import Decimal
 UNITS = 10_000  # of 1 in the shop's currency
 LIMIT = 2**53
 _SMALLEST, _LARGEST = -4, 12  # exponents of the first digit of what may fit
+_SPARSE = 2.0**38  # below, floats are closer to each other than numbers of 4 decimals
 _MAX_DIGITS = 64  # zeros included
 _WRITTEN = re.compile(r"\d{1,13}(\.\d{1,8})?\Z", re.ASCII)
 
@@ -43,8 +44,11 @@ def _of_float(value: float) -> int | None:
     if not math.isfinite(value) or not -1 < value < LIMIT:
         return None
     units = round(value * UNITS)
-    # A division is rounded to the nearest float: when that is the value, a number of 4 decimals reads as the value.
-    return units if units / UNITS == value else None
+    # A division is rounded to the nearest float. When that is the value, a number of 4 decimals reads as the value, and below
+    # this limit no other one does.
+    if units / UNITS == value and value < _SPARSE:
+        return units
+    return _of_decimal(Decimal(repr(value)))
 
 
 def _of_decimal(value: Decimal) -> int | None:
