@@ -417,12 +417,11 @@ def test_it_can_be_told_over_http(sandbox: Sandbox, client: Client) -> None:
 
 
 def test_told_by_its_callback_to_refuse_it_still_answers_that_request() -> None:
-    refusing: Sandbox = Sandbox(on_event=lambda _: refusing.misbehave(refuse_for=3600))
-    with refusing:
-        with Client(refusing) as client:
+    with Sandbox(on_event=lambda _: shy.misbehave(refuse_for=3600)) as shy:
+        with Client(shy) as client:
             status, headers, _ = client.ask("POST", "/watch/event", form())
         assert (status, headers["Connection"]) == (200, "close")
-        assert is_refused(refusing)
+        assert is_refused(shy)
 
 
 def test_a_callback_that_fails_is_shown_and_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
