@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.settings import Settings
@@ -114,7 +115,8 @@ def test_a_buried_invalid_event_is_a_dead_letter_and_a_log_line_without_personal
     assert "anna" not in line.lower()
     assert "Анна" not in line
 
-    ((_, stored),) = dict(outbox.read("HGETALL", outbox.keys.dead)).items()
+    (letter,) = DeadLetters(outbox).scan()
+    stored = letter.payload
     assert '"name":"Анна"'.encode() in stored
     assert '"revenue":"nan"' in stored.decode(errors="replace")
     assert '"5":"<object object at' in stored.decode(errors="replace")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -400,8 +401,8 @@ def test_a_bad_event_of_an_opted_out_visitor_leaves_nothing(
 def test_a_bad_visitor_uid_is_the_applications_fault_and_is_buried(insend: InSend, outbox: Outbox) -> None:
     with serving(request(user="Anna@Example", guest="g")):
         assert insend.link().where == "invalid"
-    ((_, letter),) = dict(outbox.read("HGETALL", outbox.keys.dead)).items()
-    assert b'"visitor_uid":"Anna@Example"' in letter
+    (letter,) = DeadLetters(outbox).scan()
+    assert b'"visitor_uid":"Anna@Example"' in letter.payload
 
 
 # Asking who it is
