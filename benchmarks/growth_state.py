@@ -13,6 +13,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))
 from peer_event import APP_KEY, cart_payload, people
 
+from insend_relay.operations.books import events_waiting
 from insend_relay.operations.status import read_status
 from insend_relay.outbox.breaker import BreakerLimits
 from insend_relay.outbox.claim import Claim
@@ -84,7 +85,7 @@ class State:
     @property
     def waiting(self) -> int:
         """Events in their lanes."""
-        return int(self._outbox.read("HGET", self._outbox.keys.ledger, "waiting") or 0)
+        return events_waiting(self._outbox)
 
     @property
     def megabytes(self) -> float:

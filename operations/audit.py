@@ -1,8 +1,8 @@
-"""The recount: does Redis hold what the ledger says, and does every waiting event have a way out?
+"""The audit: does Redis hold what the books say, and does every waiting event have a way out?
 
-Workers and producers go on meanwhile. The ledger is therefore read before and after, and a count may differ by no more
-than what moved between; a single lane is looked at in one step, between which nobody can fill or empty it. Reads in
-bounded batches; it holds the names of all lanes in memory, about 100 bytes each.
+``audit_books`` compares the books with a recount. Workers and producers go on meanwhile; whether a single lane can be
+claimed is therefore looked at in one step, in which its events cannot change. Reads in bounded batches; it holds the
+names of all lanes and the ids of an app's dead letters in memory, about 100 bytes each.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from insend_relay.operations.dead import DeadLetters
-from insend_relay.operations.status import balances, read_ledger
+from insend_relay.operations import audit_books
+from insend_relay.operations.books import total
+from insend_relay.operations.dead_groups import read_groups
+from insend_relay.operations.recount import recount_lanes, recount_letters
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.store import Outbox
 
+_COLUMNS = ("delivered", "waiting", "dead", "discarded")
 NAMED = 20  # of each kind of finding so many are named
 
 
@@ -28,7 +31,7 @@ class Audit:
     Attributes:
         balanced: Whether there is no finding.
         findings: A sentence each.
-        counts: The ledger's counts, and the recounted ones as ``recounted_*``.
+        counts: The sums of the books, and the recounted numbers as ``recounted_*``.
     """
 
     balanced: bool
@@ -47,74 +50,78 @@ class _Found:
     lanes: set[str] = field(default_factory=set)
     apps: set[str] = field(default_factory=set)
     guests: set[str] = field(default_factory=set)  # for whom others wait
+    books: set[str] = field(default_factory=set)
+    indexes: set[str] = field(default_factory=set)  # apps with dead letters
     unknown: set[str] = field(default_factory=set)
-    waiting: int = 0
 
 
 def audit(outbox: Outbox) -> Audit:
-    """Recount everything; takes a while in a large outbox, and holds nobody up."""
-    before = read_ledger(outbox)
-    found = _count_lanes(outbox)
-    after = read_ledger(outbox)
-    counts = {**after, "recounted_waiting": found.waiting, "lanes": len(found.lanes), "apps": len(found.apps)}
-    findings = []
-    if not balances(after):
-        findings.append(
-            f"ledger: accepted {after['accepted']} is not delivered {after['delivered']} + waiting {after['waiting']} "
-            f"+ dead {after['dead']} + discarded {after['discarded']}"
-        )
-    if abs(found.waiting - after["waiting"]) > moved(before, after):
-        findings.append(f"waiting: the ledger says {after['waiting']}, the lanes hold {found.waiting}")
-    findings += _dead(outbox, counts)
-    findings += _listed(_unscheduled(outbox, found))
-    findings += _listed(_left_over(outbox, found))
-    findings += _listed([f"unknown key {name}" for name in sorted(found.unknown)])
-    return Audit(not findings, findings, counts)
+    """Recount everything; takes a while in a large outbox, and holds nothing up."""
+    before = audit_books.read(outbox)
+    found = _walk(outbox)
+    waiting = recount_lanes(outbox, sorted(found.lanes))
+    dead = recount_letters(outbox, _letter_ids(outbox, found))
+    letters = int(outbox.read("HLEN", outbox.keys.dead))
+    groups = read_groups(outbox)
+    after = audit_books.read(outbox)
+    findings = [
+        *_listed(audit_books.unbalanced(after)),
+        *_listed(audit_books.miscounted(before, after, waiting, dead)),
+        *_listed(audit_books.letters_differ(before, after, letters, dead)),
+        *_listed(audit_books.groups_differ(before, after, groups, dead)),
+        *_listed(audit_books.disagreeing(outbox)),
+        *_listed(_not_indexed(outbox, found)),
+        *_listed(_unscheduled(outbox, found)),
+        *_listed(_left_over(outbox, found)),
+        *_listed([f"unknown key {name}" for name in sorted(found.unknown)]),
+    ]
+    counts = total(after.relay.values())
+    numbers = {name: getattr(counts, name) for name in ("accepted", *_COLUMNS, "replayed")}
+    recounted = {"recounted_waiting": waiting.number, "recounted_dead": dead.number}
+    names = {"lanes": len(found.lanes), "apps": len(found.apps), "app_books": len(after.apps)}
+    return Audit(not findings, findings, {**numbers, **recounted, **names})
 
 
-def moved(before: dict[str, int], after: dict[str, int]) -> int:
-    """How many times an event entered or left a lane or the dead letters between two readings of the ledger."""
-    rise = {name: abs(after[name] - before[name]) for name in ("accepted", "delivered", "replayed", "discarded")}
-    buried = after["dead"] - before["dead"] + rise["replayed"] + rise["discarded"]
-    return sum(rise.values()) + abs(buried)
-
-
-def _count_lanes(outbox: Outbox) -> _Found:
-    """Walk over all keys of the namespace; a key that moves during the walk may be met twice, and is counted once."""
+def _walk(outbox: Outbox) -> _Found:
+    """Walk over all keys of the namespace."""
     found = _Found()
-    prefix = outbox.keys.prefix
-    for batch in scan(outbox.redis, "SCAN", match=f"{prefix}*"):
+    keys = outbox.keys
+    places = [
+        (keys.lane(""), found.lanes),
+        (keys.due(""), found.apps),
+        (keys.behind(""), found.guests),
+        (keys.books_of(""), found.books),
+        (keys.dead_index(""), found.indexes),
+    ]
+    for batch in scan(outbox.redis, "SCAN", match=f"{keys.prefix}*"):
         for key in (name.decode(errors="replace") for name in batch):
-            if key.startswith(outbox.keys.lane("")):
-                lane = key.removeprefix(outbox.keys.lane(""))
-                if lane not in found.lanes:
-                    found.lanes.add(lane)
-                    found.waiting += int(outbox.read("LLEN", key))
-            elif key.startswith(outbox.keys.due("")):
-                found.apps.add(key.removeprefix(outbox.keys.due("")))
-            elif key.startswith(outbox.keys.behind("")):
-                found.guests.add(key.removeprefix(outbox.keys.behind("")))
-            elif not outbox.keys.knows(key):
+            for start, names in places:
+                if key.startswith(start):
+                    names.add(key.removeprefix(start))
+            if not keys.knows(key):
                 found.unknown.add(key)
     return found
 
 
-def _dead(outbox: Outbox, counts: dict[str, int]) -> list[str]:
-    """The dead letters, the indexes of their apps and their groups must agree with the ledger."""
-    keys = outbox.keys
-    before = read_ledger(outbox)
-    recounted = {
-        "key dead has": int(outbox.read("HLEN", keys.dead)),
-        "keys dead:index of the apps have": DeadLetters(outbox).count_in_indexes(),
-        "key dead:groups has": sum(int(count) for _, count in pairs(outbox.read("HGETALL", keys.dead_groups))),
-    }
-    after = read_ledger(outbox)
-    counts["recounted_dead"] = recounted["key dead has"]
-    return [
-        f"dead: the ledger says {after['dead']}, the {what} {count}"
-        for what, count in recounted.items()
-        if abs(count - after["dead"]) > moved(before, after)
-    ]
+def _letter_ids(outbox: Outbox, found: _Found) -> Iterator[bytes]:
+    """The ids in the indexes of dead letters."""
+    for app in sorted(found.indexes):
+        seen: set[bytes] = set()
+        for batch in scan(outbox.redis, "ZSCAN", outbox.keys.dead_index(app)):
+            new = {name for name, _ in pairs(batch)} - seen
+            seen |= new
+            yield from new
+
+
+def _not_indexed(outbox: Outbox, found: _Found) -> Iterator[str]:
+    """Books and dead letters of an app that no look at the apps can find."""
+    for name in sorted(found.books):
+        app, slash, _ = name.rpartition("/")
+        if slash and not outbox.read("SISMEMBER", outbox.keys.books, name):
+            yield f"app {app}: has the key books:{name}, which is not in books"
+    for app in sorted(found.indexes):
+        if outbox.read("EVAL", _NOT_IN_SET, 2, outbox.keys.dead_index(app), outbox.keys.dead_apps, app):
+            yield f"app {app}: has dead letters and is not in dead:apps"
 
 
 _STUCK = "return redis.call('LLEN', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
@@ -122,6 +129,7 @@ _LEFT_OVER = """
 local named = redis.call(ARGV[2], KEYS[2], ARGV[1])
 return redis.call('LLEN', KEYS[1]) == 0 and named and named ~= 0 and 1 or 0
 """
+_NOT_IN_SET = "return redis.call('ZCARD', KEYS[1]) > 0 and redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 0 and 1 or 0"
 _NOT_AN_APP = "return redis.call('ZCARD', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
 
 

@@ -15,12 +15,13 @@ import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Self
 
+from insend_relay.operations.dead_groups import Group, read_groups, type_and_reason
+from insend_relay.operations.iso import iso
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
@@ -58,6 +59,8 @@ class Letter:
         burial: Its place in the order of burial.
         payload: The data object as it was to be sent; the whole record when that cannot be decoded.
         record: The whole record as it is stored.
+        revenue: Of a purchase or an order_update, in units of 1/10,000; None without one, and when it is unknown.
+        revenue_unknown: Whether it has a revenue, and it cannot be counted.
     """
 
     id: uuid.UUID
@@ -76,6 +79,8 @@ class Letter:
     burial: int
     payload: bytes
     record: bytes
+    revenue: int | None = None
+    revenue_unknown: bool = False
 
     @property
     def decoded(self) -> bool:
@@ -198,11 +203,9 @@ class DeadLetters:
         self._keys = outbox.keys
         self._scripts = Scripts(outbox.redis, outbox.keys)
 
-    def groups(self) -> dict[tuple[str, str], int]:
-        """How many there are of each type and reason, the most first."""
-        found = pairs(self._outbox.read("HGETALL", self._keys.dead_groups))
-        counts = {_type_and_reason(name): int(count) for name, count in found}
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    def groups(self) -> list[Group]:
+        """The letters by type and reason, the largest group first."""
+        return read_groups(self._outbox)
 
     def scan(self, filter: Filter = ALL, *, from_seq: int = 0) -> Iterator[Letter]:
         """The letters that are meant, in the order of acceptance.
@@ -246,10 +249,6 @@ class DeadLetters:
         """The apps that have letters; bytes that are no text, which no producer can send, become surrogates."""
         found = {name for batch in scan(self._outbox.redis, "SSCAN", self._keys.dead_apps) for name in batch}
         return sorted(name.decode(errors="surrogateescape") for name in found)
-
-    def count_in_indexes(self) -> int:
-        """How many letters the indexes of the apps have, for the audit."""
-        return sum(int(self._outbox.read("ZCARD", self._index_key(app))) for app in self.apps())
 
     def _index_key(self, app: str) -> bytes:
         return self._keys.dead_index(app).encode(errors="surrogateescape")
@@ -298,7 +297,7 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
     meta, at = _counted(data, at, ">I")
     body = data[at:]
     about = _meta(meta)
-    kind, reason = _type_and_reason(group)
+    kind, reason = type_and_reason(group)
     try:
         event = record.decode(body)
     except record.NotARecord:
@@ -323,12 +322,9 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
         burial=burial,
         payload=event.payload,
         record=body,
+        revenue=event.facts.revenue,
+        revenue_unknown=event.facts.revenue_unknown,
     )
-
-
-def iso(ms: int) -> str:
-    """A time in ms since the epoch as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def exact_json(payload: bytes) -> Any:
@@ -374,11 +370,6 @@ def _counted(data: bytes, at: int, length: str) -> tuple[bytes, int]:
     start = at + struct.calcsize(length)
     end = start + struct.unpack_from(length, data, at)[0]
     return data[start:end], end
-
-
-def _type_and_reason(group: bytes) -> tuple[str, str]:
-    kind, _, reason = group.decode(errors="replace").partition("\t")
-    return kind, reason
 
 
 def _lane(name: bytes, uid: str) -> Lane | None:

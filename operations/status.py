@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from insend_relay.operations.dead import iso
+from insend_relay.operations.books import AppBooks, Book, read_apps, read_relay, whole
+from insend_relay.operations.iso import iso
 from insend_relay.operations.jumps import Jump, read_jumps
 from insend_relay.outbox.clock_steps import NOTHING_AHEAD, ClockSteps, FarAhead
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable
@@ -21,23 +22,13 @@ from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 MOST_APPS = 1_000
+MAX_BOOKS = 1_000  # one for each type and app
 ENDS = 100  # lanes looked at from each end of the schedules, shared out among the apps
 PULSE_MINUTES = 5
 OVERHEAD_BYTES = 280  # what an event costs in Redis beside its record: list, schedule and the lane's name in both
 ENOUGH_WAITING = 100  # below this the growth of a few minutes says nothing
 STALLED_SECONDS = 60
 FAILING_LOOKED_AT = 10  # lanes in trouble
-
-_COUNTS = (
-    "accepted",
-    "delivered",
-    "waiting",
-    "dead",
-    "discarded",
-    "replayed",
-    "duplicates_possible",
-    "no_visitor",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +113,7 @@ class Status:
         paused: The apps that are held back as a whole.
         redis_headroom_bytes: What is left up to maxmemory; None when unlimited or unknown.
         full_in_seconds: When that is used up at the pace of the last minutes; None when it is not in sight.
-        balanced: Whether accepted = delivered + waiting + dead + discarded.
+        balanced: Whether accepted = delivered + waiting + dead + discarded, for each type.
         now_ms: When this was read, on Redis's clock.
         stalled: Whether an event or a probe could have been sent for a minute, and no worker has done anything.
         spooled_seconds: The age of the oldest spooled event; None when there is none.
@@ -131,6 +122,8 @@ class Status:
         workers: The workers of this namespace.
         jumps: When the books have jumped back, until an operator acknowledges it.
         far_ahead: What a step back of Redis's clock has left scheduled too far ahead.
+        types: The books of the whole relay, by type.
+        apps: The books of each app.
     """
 
     accepted: int
@@ -156,6 +149,8 @@ class Status:
     workers: Workers = NO_WORKERS
     jumps: list[Jump] = field(default_factory=list)
     far_ahead: FarAhead = NOTHING_AHEAD
+    types: Book = field(default_factory=dict)
+    apps: list[AppBooks] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
@@ -183,6 +178,8 @@ class Status:
             "last_heartbeat_seconds": self.workers.last_seconds,
             "jumps": [jump.as_dict() for jump in self.jumps],
             "far_ahead": self.far_ahead._asdict(),
+            "types": {name: counts.as_dict() for name, counts in self.types.items()},
+            "apps": [app.as_dict() for app in self.apps],
             "now_ms": self.now_ms,
         }
 
@@ -199,22 +196,30 @@ def read_status(
         now_ms: Stands in for Redis's clock.
     """
     now_ms = read_clock(outbox) if now_ms is None else now_ms
-    ledger = read_ledger(outbox)
+    types = read_relay(outbox)
+    counts = whole(types)
     apps = [name.decode() for name in outbox.read("ZRANGE", outbox.keys.apps, 0, MOST_APPS - 1)]
     paused = [pause for app in apps if (pause := read_paused(outbox, app))]
-    heads = _heads(outbox, apps) if ledger["waiting"] else []
+    heads = _heads(outbox, apps) if counts.waiting else []
     births = [int.from_bytes(head[9:17]) for head in heads] + _births_in_trouble(outbox)
     grown, busy = _pulse(outbox, now_ms)
     headroom = _headroom(outbox)
     return Status(
-        **ledger,
+        accepted=counts.accepted,
+        delivered=counts.delivered,
+        waiting=counts.waiting,
+        dead=counts.dead,
+        discarded=counts.discarded,
+        replayed=counts.replayed,
+        duplicates_possible=_count(outbox, "duplicates_possible"),
+        no_visitor=_count(outbox, "no_visitor"),
         spooled=spooled,
         oldest_waiting_seconds=max(0, now_ms - min(births)) / 1000 if births else None,
         held_lanes=int(outbox.read("ZCARD", outbox.keys.failing)),
         paused=paused,
         redis_headroom_bytes=headroom,
-        full_in_seconds=_full_in(headroom, grown, heads, ledger["waiting"]),
-        balanced=balances(ledger),
+        full_in_seconds=_full_in(headroom, grown, heads, counts.waiting),
+        balanced=all(book.balanced for book in types.values()),
         stalled=not busy and _unclaimed_seconds(outbox, apps, now_ms) > STALLED_SECONDS,
         now_ms=now_ms,
         spooled_seconds=spooled_seconds,
@@ -223,6 +228,8 @@ def read_status(
         workers=read_workers(outbox, now_ms),
         jumps=read_jumps(outbox),
         far_ahead=_far_ahead(outbox),
+        types=types,
+        apps=read_apps(outbox, MAX_BOOKS),
     )
 
 
@@ -250,15 +257,9 @@ def read_clock(outbox: Outbox) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def read_ledger(outbox: Outbox) -> dict[str, int]:
-    """The ledger's counts, as they were at one moment."""
-    counts = outbox.read("HMGET", outbox.keys.ledger, *_COUNTS)
-    return {name: int(count or 0) for name, count in zip(_COUNTS, counts, strict=True)}
-
-
-def balances(ledger: dict[str, int]) -> bool:
-    """The promise: every accepted event is delivered, waiting, dead or discarded."""
-    return ledger["accepted"] == ledger["delivered"] + ledger["waiting"] + ledger["dead"] + ledger["discarded"]
+def _count(outbox: Outbox, name: str) -> int:
+    """A count of the ledger."""
+    return int(outbox.read("HGET", outbox.keys.ledger, name) or 0)
 
 
 def read_paused(outbox: Outbox, app: str) -> Paused | None:

@@ -47,6 +47,20 @@ class Claim(NamedTuple):
         return Claim(self.lane, self.token, data, b"", self.now_ms) if data else None
 
 
+class Delivered(NamedTuple):
+    """A head that the tracker answered 200.
+
+    Attributes:
+        claim: The lease.
+        lease_ms: For how long its lane is leased on, with the next event; 0: the caller takes none.
+        post_ms: How long the POST took; None when that is not known.
+    """
+
+    claim: Claim
+    lease_ms: int
+    post_ms: int | None = None
+
+
 class Claims(list[Claim]):
     """The lanes that one claim has leased.
 

@@ -139,6 +139,7 @@ class Keys:
         self.layout = f"{{{namespace}}}:layout"
         self.apps = prefix + "apps"
         self.ledger = prefix + "ledger"
+        self.books = prefix + "books"
         self.lease = prefix + "lease"
         self.trying = prefix + "trying"
         self.failing = prefix + "failing"
@@ -153,9 +154,9 @@ class Keys:
         self.workers = prefix + "workers"
         self.epoch = prefix + "epoch"
         self.jumps = prefix + "jumps"
-        lanes = (self.apps, self.ledger, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
+        lanes = (self.apps, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
         letters = (self.dead, self.dead_apps, self.dead_groups, self.replaying, self.replays)
-        self._fixed = frozenset((*lanes, *letters, self.workers, self.epoch, self.jumps))
+        self._fixed = frozenset((self.ledger, self.books, *lanes, *letters, self.workers, self.epoch, self.jumps))
 
     def due(self, app: str) -> str:
         """The app's schedule: lane -> ms from which it may be claimed."""
@@ -176,6 +177,14 @@ class Keys:
     def dead_index(self, app: str) -> str:
         """The app's dead letters in the order of acceptance: id -> seq."""
         return f"{self.prefix}dead:index:{app}"
+
+    def books_of(self, name: str) -> str:
+        """The counts of a type (``TYPE``, its code) in the whole relay, or in an app (``APP/TYPE``)."""
+        return f"{self.prefix}books:{name}"
+
+    def latency(self, app: str) -> str:
+        """How long the app's deliveries took."""
+        return f"{self.prefix}latency:{app}"
 
     def replay(self, run: str) -> str:
         """A replay run: its filter, its cursors and its counts."""
@@ -199,6 +208,6 @@ class Keys:
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        lanes = ("lane:", "due:", "outage:", "pulse:", "behind:")
+        lanes = ("lane:", "due:", "outage:", "pulse:", "behind:", "books:", "latency:")
         families = (*lanes, "dead:index:", "replay:", "once:", "slot:", "spool:", "erased:")
         return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))

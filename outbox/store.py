@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from insend_relay.outbox import record
-from insend_relay.outbox.claim import Claim, Claims
+from insend_relay.outbox.claim import Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor, check_server, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull
@@ -24,7 +24,8 @@ from insend_relay.outbox.lease import new_token, shown
 from insend_relay.outbox.letter import group
 from insend_relay.outbox.scripts import Scripts
 
-_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">40s16sQ")  # around a lane, for settle.lua
+_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">40s16sQI")  # around a lane, for settle.lua
+_MAX_POST_MS, _NO_POST = 0xFFFFFFFE, 0xFFFFFFFF
 
 
 class Outbox:
@@ -189,28 +190,31 @@ class Outbox:
         now_ms, data, tried = rest
         return Claim(str(lane), token, data, tried, now_ms)
 
-    def settle(self, claim: Claim, *, lease_ms: int) -> Claim | None:
+    def settle(self, claim: Claim, *, lease_ms: int, post_ms: int | None = None) -> Claim | None:
         """The head was answered 200: it is delivered. Returns the lane's next head, leased for ``lease_ms`` from now.
 
-        None when the lane is empty, paused or somebody else's by now, or when ``lease_ms`` is 0 (take no more).
+        None when the lane is empty, paused or leased to another by now, or when ``lease_ms`` is 0 (take no more).
+        See ``Delivered`` for ``post_ms``.
         """
-        return self.settle_all(claim.app, [(claim, lease_ms)])[0]
+        return self.settle_all(claim.app, [Delivered(claim, lease_ms, post_ms)])[0]
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         """``settle`` for several lanes of an app in one step: 64 take Redis the time of eight.
 
         Args:
             app: Whose they are.
-            delivered: Each lane once, with its ``lease_ms``; up to a thousand, at least one.
+            delivered: Each lane once; up to a thousand, at least one.
         """
         held = [
-            _HELD.pack(len(lane := claim.lane.encode())) + lane + _OF_LEASE.pack(claim.token, claim.id, lease_ms)
-            for claim, lease_ms in delivered
+            _HELD.pack(len(lane := one.claim.lane.encode()))
+            + lane
+            + _OF_LEASE.pack(one.claim.token, one.claim.id, one.lease_ms, _post_ms(one.post_ms))
+            for one in delivered
         ]
         outage_over, *following = self._run("settle", app=app, version=record.VERSION, held=b"".join(held))
         if outage_over and self._outage_over:
             self._outage_over(app)
-        return [claim.following(data) for (claim, _), data in zip(delivered, following, strict=True)]
+        return [one.claim.following(data) for one, data in zip(delivered, following, strict=True)]
 
     def fail(self, claim: Claim, attempt: FailedAttempt) -> FailReply:
         """An attempt on the head has failed: it is counted or not, and the lane waits, goes on or is given back.
@@ -276,3 +280,7 @@ class Outbox:
 
 def _flag(value: bool) -> str:  # noqa: FBT001 - a script's argument
     return "1" if value else ""
+
+
+def _post_ms(ms: int | None) -> int:
+    return _NO_POST if ms is None else min(max(0, ms), _MAX_POST_MS)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
+from counting import counts
+
 from insend_relay.operations import dead
+from insend_relay.operations.books import read_counts
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
@@ -41,12 +45,22 @@ def bury(outbox: Outbox, held: Claim, *, reason: str = "answered 400", **more: A
     return outbox.bury(held, **{"type": "purchase", "reason": reason, "meta": meta, "lease_ms": LEASE_MS, **more})
 
 
-def letter(outbox: Outbox, lane: Lane = ALICE, **more: Any) -> bytes:
+def letter(outbox: Outbox, lane: Lane = ALICE, payload: bytes = b"{}", **more: Any) -> bytes:
     """Append an event and bury it; its id."""
-    event_id = put(outbox, lane)
+    event_id = put(outbox, lane, payload)
     held = next(held for held in claim(outbox) if held.lane == str(lane))
     bury(outbox, held, **more)
     return event_id
+
+
+def purchase(revenue: str) -> bytes:
+    """The data object of a purchase."""
+    return b'{"type":"purchase","properties":{"order_id":"7","revenue":%s}}' % revenue.encode()
+
+
+def counts_of(outbox: Outbox, name: str) -> dict[str, int]:
+    """A book's counts but those that are 0; see ``Keys.books_of``."""
+    return {field: number for field, number in asdict(read_counts(outbox, name)).items() if number}
 
 
 def replay(outbox: Outbox, event_id: bytes, run: str = "run-1", *, limit: int = 1_000) -> bytes:
@@ -92,8 +106,9 @@ def waiting(outbox: Outbox, lane: Lane = ALICE) -> list[bytes]:
 
 
 def ledger(outbox: Outbox, *names: str) -> list[int]:
-    """Counters of the ledger."""
-    return [int(value or 0) for value in outbox.read("HMGET", outbox.keys.ledger, *names)]
+    """Counts of the ledger and of the books of all types together."""
+    found = counts(outbox)
+    return [found.get(name, 0) for name in names]
 
 
 def books(outbox: Outbox) -> dict[str, int]:

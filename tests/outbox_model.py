@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
+from outbox_model_books import KINDS, Kind, ModelBooks
+
 from insend_relay.outbox.claim import Claim, Claims
 
 ALONE_FROM = 2  # so many workers must have died with a head before it is sent alone
@@ -25,7 +27,12 @@ class Event:
     group: str = ""
     barrier: int = 0
     guest: str = ""  # the lane of the guest who became this visitor
-    payload: bytes = b'{"n":1.10}'
+    kind: Kind = KINDS[0]
+
+    @property
+    def app(self) -> str:
+        """Whose event it is; one that names no usable visitor is of app a."""
+        return self.lane.partition("/")[0] or "a"
 
 
 @dataclass
@@ -56,6 +63,7 @@ class Model:
     replaying: dict[bytes, tuple[str, str]] = field(default_factory=dict)  # id -> run and lane
     runs: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     counts: Counter[str] = field(default_factory=Counter)
+    books: ModelBooks = field(default_factory=ModelBooks)
     beats: Counter[str] = field(default_factory=Counter)
     operator: set[str] = field(default_factory=set)
     outage: set[str] = field(default_factory=set)
@@ -85,6 +93,7 @@ class Model:
         """The event is appended to its lane."""
         self.count("accepted")
         self.beats["accepted"] += 1
+        self.books.move(event.app, event.kind, "accepted", "waiting")
         self.enqueue(event)
 
     def enqueue(self, event: Event) -> None:
@@ -93,14 +102,14 @@ class Model:
         if not line.events:
             line.standing = "ready"
         line.events.append(event)
-        self.count("waiting")
-        self.apps.add(event.lane.partition("/")[0])
+        self.apps.add(event.app)
 
     def leave(self, lane: str, how: Literal["delivered", "returned"]) -> Event:
         """The head leaves its lane; a replay of it has found its end."""
         event = self.lines[lane].events.pop(0)
         self.lines[lane].new_head()
-        self.count("waiting", -1)
+        self.books.move(event.app, event.kind, "waiting", "dead" if how == "returned" else how)
+        self.books.ages[event.app] += how == "delivered" and event.id not in self.replaying
         self.ended(event, how)
         return event
 
@@ -118,9 +127,8 @@ class Model:
         line = self.lines[lane]
         taken = line.events[int(sending) :][::-1]
         del line.events[int(sending) :]
-        self.count("waiting", -len(taken))
-        self.count("discarded", len(taken))
         for event in taken:
+            self.books.move(event.app, event.kind, "waiting", "discarded")
             self.ended(event, "discarded")
         if not line.events:
             line.new_head()
@@ -133,9 +141,8 @@ class Model:
         behind = line.events[int(sending) :]
         taken = list(itertools.takewhile(lambda event: event.seq <= last_seq, behind))
         line.events = line.events[: int(sending)] + behind[len(taken) :]
-        self.count("waiting", -len(taken))
-        self.count("discarded", len(taken))
         for event in taken:
+            self.books.move(event.app, event.kind, "waiting", "discarded")
             self.ended(event, "discarded")
         if taken and not sending:
             line.new_head()
@@ -145,20 +152,18 @@ class Model:
     def put_letter(self, event: Event) -> None:
         """The event is a dead letter."""
         self.dead[event.id] = event
-        self.count("dead")
         self.count("burials")
         self.beats["dead"] += 1
 
     def take_letter(self, event: Event) -> None:
         """The event is no dead letter any more."""
         del self.dead[event.id]
-        self.count("dead", -1)
 
-    def replayed(self, event: Event, run: str) -> None:
+    def replayed(self, event: Event, run: str, *, corrected: bool = False) -> None:
         """The event of a letter is back in a lane, which is not its own any more when it was corrected."""
         self.take_letter(event)
         self.enqueue(event)
-        self.count("replayed")
+        self.books.move(event.app, event.kind, "accepted" if corrected else "dead", "waiting")
         self.beats["replayed"] += 1
         self.runs[run]["replayed"] += 1
         self.replaying[event.id] = run, event.lane
@@ -166,7 +171,6 @@ class Model:
 
     def delivered(self, event: Event) -> None:
         """The event was answered 200; first deliveries of a lane come in the order of acceptance."""
-        self.count("delivered")
         self.beats["delivered"] += 1
         if event.id not in self.replayed_ids:
             assert event.seq > self.first_deliveries.get(event.lane, 0), "out of order"

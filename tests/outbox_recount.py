@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from outbox_model import Model
+from outbox_model_books import wrap
 
 from insend_relay.outbox import record
 from insend_relay.outbox.keys import Keys
@@ -19,6 +20,7 @@ local reply = {redis.call('TIME')}
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
   local type, content = redis.call('TYPE', key)['ok'], ''
   if type == 'list' then content = redis.call('LRANGE', key, 0, -1) end
+  if type == 'set' then content = redis.call('SMEMBERS', key) end
   if type == 'set' then content = redis.call('SMEMBERS', key) end
   if type == 'hash' then content = redis.call('HGETALL', key) end
   if type == 'zset' then content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end
@@ -37,7 +39,8 @@ def recount(keys: Keys, model: Model, reply: list[Any]) -> None:
     assert all(keys.knows(key) for key in content)
     check_lanes(keys, model, content, now)
     check_ledger(keys, model, content)
-    assert pairs(content, keys.dead_groups) == as_bytes(Counter(event.group for event in model.dead.values()))
+    model.books.check(keys, content)
+    check_groups(keys, model, content)
     check_letters(keys, model, content)
     replaying = {event_id: f"{run} {lane}".encode() for event_id, (run, lane) in model.replaying.items()}
     assert pairs(content, keys.replaying) == replaying
@@ -52,6 +55,21 @@ def recount(keys: Keys, model: Model, reply: list[Any]) -> None:
     once = [key for key in content if key.startswith(keys.prefix + "once:")]
     assert len(once) == len(model.once)
     assert all(lives[key] > 0 for key in once)
+
+
+def check_groups(keys: Keys, model: Model, content: dict[str, Any]) -> None:
+    """Each group of dead letters has its number, its revenue and a time."""
+    expected: Counter[str] = Counter()
+    for event in model.dead.values():
+        expected[f"{event.group}\tcount"] += 1
+        expected[f"{event.group}\trevenue"] += event.kind.revenue
+        expected[f"{event.group}\tunknown"] += event.kind.unknown
+    found = {name.decode(): int(number) for name, number in pairs(content, keys.dead_groups).items()}
+    times = {name: found.pop(name) for name in list(found) if name.endswith("\tlast_ms")}
+    assert times.keys() == {f"{event.group}\tlast_ms" for event in model.dead.values()}
+    assert {name: number for name, number in found.items() if number} == {
+        name: wrap(number) for name, number in expected.items() if number
+    }
 
 
 def check_letters(keys: Keys, model: Model, content: dict[str, Any]) -> None:
@@ -75,7 +93,9 @@ def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> 
     for name, line in lines.items():
         records = [record.decode(data) for data in content[keys.lane(name)]]
         assert [(r.id, r.seq) for r in records] == [(event.id, event.seq) for event in line.events]
-        assert [(r.payload, r.barrier) for r in records] == [(event.payload, event.barrier) for event in line.events]
+        assert [(r.payload, r.barrier) for r in records] == [
+            (event.kind.payload, event.barrier) for event in line.events
+        ]
     due = {lane: float(s) for app in ("a", "b") for lane, s in pairs(content, keys.due(app)).items()}
     assert due.keys() == {name.encode() for name in lines}
     for name, line in lines.items():
@@ -108,10 +128,10 @@ def check_ledger(keys: Keys, model: Model, content: dict[str, Any]) -> None:
     assert {name: number for name, number in ledger.items() if number} == {
         name: number for name, number in model.counts.items() if number
     }
-    five = [model.counts[name] for name in ("accepted", "delivered", "waiting", "dead", "discarded")]
-    assert five[0] == sum(five[1:])
-    assert five[2] == sum(len(line.events) for line in model.lines.values())
-    assert five[3] == len(model.dead)
+    assert model.books.total("accepted") == model.counts["accepted"]
+    assert model.books.total("buried") == model.counts["burials"]
+    assert model.books.total("waiting") == sum(len(line.events) for line in model.lines.values())
+    assert model.books.total("dead") == len(model.dead)
     beats: Counter[str] = Counter()
     for key in content:
         if key.startswith(keys.prefix + "pulse:"):

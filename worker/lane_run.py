@@ -104,6 +104,7 @@ class LaneRun:
         self._lease_from = claimed_at
         self._next: Claim | None = claim
         self._permitted = permitted
+        self._post_ms = 0
 
     def run(self) -> None:
         """Deliver event by event. Nothing is raised: what cannot be written down now, the end of the lease settles."""
@@ -140,7 +141,7 @@ class LaneRun:
             self._shop.pauses.pop(claim.app, None)
             self._give_permit_back()
             lease_ms = self._renewed_lease_ms()
-            self._next = self._keep(lambda: self._shop.settling.settle(claim, lease_ms=lease_ms))
+            self._next = self._keep(lambda: self._shop.settling.settle(claim, lease_ms=lease_ms, post_ms=self._post_ms))
         elif outcome.was_cut or outcome.open_connections:
             self._keep(lambda: self._shop.outbox.release(claim, duplicate=outcome.doubtful))
         else:
@@ -162,7 +163,9 @@ class LaneRun:
             if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
                 return None
             call = shop.concurrency.begin(full=shop.full())
+            began = time.monotonic()
             outcome = shop.tracker.post(body, fresh=claim.probe)
+            self._post_ms = round((time.monotonic() - began) * 1000)
             if not outcome.open_connections:
                 break
             shop.concurrency.no_more_connections(call, outcome.open_connections)

@@ -1,13 +1,13 @@
 -- discard_lane: an operator gives the waiting events of one lane up for good, 200 at most, the oldest first.
--- KEYS: ledger apps lease trying failing replaying wake
+-- KEYS: books apps lease trying failing replaying wake
 -- ARGV: prefix lane last_seq
 -- Returns: {'MORE' | 'SENDING' | 'DISCARDED', name of the holder that sends the head or '', how many were discarded, 1 if the
 --   first of them may have been sent else 0}
 -- Invariant: waiting falls as discarded rises. Events that were accepted after last_seq stay. A head that a worker is
 --   sending stays until its outcome is known; the events behind it do not wait for that.
 -- MORE: call again. SENDING: only the head is left of what is meant. DISCARDED: nothing is left of it.
--- Shared: clock pump record lane barrier advance breaker forget replays
-local ledger, apps, lease, trying, failing, replaying, wake = unpack(KEYS)
+-- Shared: clock pump record lane barrier advance breaker forget books tally replays left
+local books, apps, lease, trying, failing, replaying, wake = unpack(KEYS)
 local prefix, lane, last_seq = unpack(ARGV)
 -- body
 local BATCH = 200     -- a record has up to 64 KB, so a step reads 13 MB at most
@@ -32,13 +32,11 @@ if count > 0 then
   elseif held and leased_id(held) == id_of(head) then
     possibly_sent = 1
   end
-  local ids = {}
+  local discarded = {}
   for i = 1, count do
-    ids[i] = id_of(records[i])
+    discarded[i] = records[i]
   end
-  end_replayed(ids, 'discarded')
-  redis.call('HINCRBY', ledger, 'waiting', -count)
-  redis.call('HINCRBY', ledger, 'discarded', count)
+  records_left(app_of(lane), {}, discarded, 'discarded')
 end
 local left = redis.call('LINDEX', key, 0)
 if not left then

@@ -1,11 +1,11 @@
 -- repair: an operator has corrected the event of a dead letter; it goes back to the tail of a lane, as in a replay.
--- KEYS: ledger apps wake replaying dead dead_apps dead_groups
+-- KEYS: books apps wake replaying dead dead_apps dead_groups
 -- ARGV: prefix id record_sha1 lane app draft run filter kept_ms
 -- Returns: {'REPAIRED' | 'CHANGED' | 'GONE'}
 -- Invariant: the record keeps its seq, its time of acceptance and its id; the rest is new. Nothing is done unless the
 --   stored record is the one that the operator has seen (record_sha1). lane is the corrected event's. The run is new.
--- Shared: clock pump record tail letter replays
-local ledger, apps, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+-- Shared: clock pump record books tail letter replays
+local books, apps, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, id, record_sha1, lane, app, draft, run, filter, kept_ms = unpack(ARGV)
 -- body
 local data = redis.call('HGET', dead, id)
@@ -19,8 +19,8 @@ if redis.sha1hex(record) ~= record_sha1 then
 end
 local repaired = stamped(draft, app, seq_of(record), accepted_at(record))
 take_letter(id, letter)
-redis.call('HINCRBY', ledger, 'waiting', 1)
-redis.call('HINCRBY', ledger, 'replayed', 1)
+book(letter.app, record, 'dead', 'corrected')
+book(app, repaired, 'accepted', 'waiting')
 local replay = replay_key(run)
 redis.call('HSET', replay, 'filter', filter, 'total', 1)
 redis.call('PEXPIRE', replay, kept_ms)

@@ -1,13 +1,13 @@
 -- replay: a dead letter goes back to the tail of its lane, as it was accepted.
--- KEYS: ledger apps wake replaying dead dead_apps dead_groups
+-- KEYS: books apps wake replaying dead dead_apps dead_groups
 -- ARGV: prefix id burial run limit
 -- Returns: {'REPLAYED' | 'GONE' | 'INVALID' | 'PAUSED' | 'FULL'}
 -- Invariant: fewer than limit events of the run wait in lanes before this one joins them, and nothing goes to an app that is
 --   paused. An event that was buried as invalid stays: the tracker would refuse it again.
 -- burial is the letter's place in the order of burial: one that has another place died after the run began, so the letter
 -- that was meant is gone.
--- Shared: clock pump record tail letter replays
-local ledger, apps, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+-- Shared: clock pump record books tail letter replays
+local books, apps, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, id, burial, run, limit = unpack(ARGV)
 -- body
 local data = redis.call('HGET', dead, id)
@@ -26,8 +26,7 @@ if outstanding(run) >= tonumber(limit) then
   return {'FULL'}
 end
 take_letter(id, letter)
-redis.call('HINCRBY', ledger, 'waiting', 1)
-redis.call('HINCRBY', ledger, 'replayed', 1)
+book(app, letter.record, 'dead', 'waiting')
 begin_replayed(run, id, letter.lane)
 redis.call('HSET', replay_key(run), 'sent_at', now)
 join(letter.lane, app, letter.record)

@@ -1,11 +1,11 @@
 -- resend: a dead letter is discarded, and the event that takes its place is accepted, under an id of its own.
--- KEYS: ledger apps wake dead dead_apps dead_groups
+-- KEYS: ledger books apps wake dead dead_apps dead_groups
 -- ARGV: prefix letter_id record_sha1 lane app draft
 -- Returns: {'RESENT', seq} | {'CHANGED'} | {'ALREADY'}
 -- Invariant: dead falls as discarded rises, and accepted and waiting rise together. A letter that is gone, or whose
 --   record is not the one that was exported (record_sha1), sends nothing: so a second run of a file is harmless.
--- Shared: clock pump record tail letter
-local ledger, apps, wake, dead, dead_apps, dead_groups = unpack(KEYS)
+-- Shared: clock pump record books tail letter
+local ledger, books, apps, wake, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, letter_id, record_sha1, lane, app, draft = unpack(ARGV)
 -- body
 local data = redis.call('HGET', dead, letter_id)
@@ -17,9 +17,10 @@ if redis.sha1hex(letter.record) ~= record_sha1 then
   return {'CHANGED'}
 end
 take_letter(letter_id, letter)
-redis.call('HINCRBY', ledger, 'discarded', 1)
+book(letter.app, letter.record, 'dead', 'discarded')
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
-redis.call('HINCRBY', ledger, 'waiting', 1)
-join(lane, app, stamped(draft, app, seq, now))
+local record = stamped(draft, app, seq, now)
+book(app, record, 'accepted', 'waiting')
+join(lane, app, record)
 beat('accepted', 1)
 return {'RESENT', seq}

@@ -1,24 +1,25 @@
 -- settle: the tracker has answered 200 to the heads of leased lanes of an app. They are gone; the lanes go on.
--- KEYS: ledger apps lease trying failing wake replaying
+-- KEYS: books apps lease trying failing wake replaying
 -- ARGV: prefix app version held
 -- Returns: {1 if this closed the app's circuit breaker else 0, the lane's next record or '', ...}, a record for each of held
 -- Invariant: only the holder of the token changes a lane; a 200 closes the circuit breaker. A head that
 --   has gone already is not counted again.
--- held is a row of leases: length of the lane (2 bytes), lane, token (40), id of the head (16), ms to hold the lane on (8).
--- 0 ms says that the caller takes no further record of this lane. What many write in the same place is written once for
+-- held is a row of leases: length of the lane (2 bytes), lane, token (40), id of the head (16), ms to hold the lane on (8), and
+-- ms that the POST took (4; all bits set when the caller does not know).
+-- 0 ms to hold on says that the caller takes no further record of this lane. What many write in the same place is written once for
 -- all of them.
--- Shared: clock pump record lane barrier advance breaker replays
-local ledger, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
+-- Shared: clock pump record lane barrier advance breaker books tally replays left latency
+local books, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
 local prefix, app, version, held = unpack(ARGV)
 -- body
-local lanes, tokens, ids, leases_ms = {}, {}, {}, {}
+local lanes, tokens, ids, leases_ms, posts_ms = {}, {}, {}, {}, {}
 local at, count = 1, 0
 while at <= #held do
   count = count + 1
-  lanes[count], tokens[count], ids[count], leases_ms[count], at = struct.unpack('>I2c0c40c16I8', held, at)
+  lanes[count], tokens[count], ids[count], leases_ms[count], posts_ms[count], at = struct.unpack('>I2c0c40c16I8I4', held, at)
 end
 
-local going, delivered, delivered_ids = {}, {}, {}
+local going, delivered, records, posts = {}, {}, {}, {}
 for i, holder in ipairs(redis.call('HMGET', lease, unpack(lanes))) do
   local lane = lanes[i]
   if holder and token_of(holder) == tokens[i] then
@@ -26,7 +27,7 @@ for i, holder in ipairs(redis.call('HMGET', lease, unpack(lanes))) do
     local head = leased_id(holder) == ids[i] and redis.call('LPOP', key)
     if head and id_of(head) == ids[i] then
       delivered[#delivered + 1] = lane
-      delivered_ids[#delivered] = ids[i]
+      records[#delivered], posts[#delivered] = head, posts_ms[i]
     elseif head then
       redis.call('LPUSH', key, head) -- not what the lease is for: somebody has changed the list by hand
     end
@@ -36,12 +37,9 @@ end
 
 local ended = 0
 if #delivered > 0 then
-  redis.call('HDEL', trying, unpack(delivered))
-  redis.call('ZREM', failing, unpack(delivered))
-  redis.call('HINCRBY', ledger, 'delivered', #delivered)
-  redis.call('HINCRBY', ledger, 'waiting', -#delivered)
+  local replayed = records_left(app, delivered, records, 'delivered')
+  note_latency(app, records, replayed, posts)
   beat('delivered', #delivered)
-  end_replayed(delivered_ids, 'delivered')
   ended = note_200s(app, #delivered)
 end
 return {ended, unpack(advance(app, count, going, version))}

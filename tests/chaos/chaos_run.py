@@ -43,6 +43,7 @@ from chaos_tracker import Event, Tracker
 from faketime import ClockedRedis
 
 from insend_relay.operations.audit import audit
+from insend_relay.operations.books import events_waiting
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
@@ -324,7 +325,7 @@ class Run:
     def waiting(self) -> int | None:
         """How many events wait in Redis; None when it cannot be asked."""
         try:
-            return int(self.outbox.read("HGET", self.outbox.keys.ledger, "waiting") or 0)
+            return events_waiting(self.outbox)
         except OutboxError:
             return None
 

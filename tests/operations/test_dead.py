@@ -169,8 +169,8 @@ def test_groups_count_by_type_and_reason_the_most_first(outbox: Outbox) -> None:
     letter(outbox, ALICE, type="link", reason="answered 422")
     for lane in (ALICE, BOB):
         letter(outbox, lane)
-    found = DeadLetters(outbox).groups()
-    assert list(found.items()) == [(("purchase", "answered 400"), 2), (("link", "answered 422"), 1)]
+    found = [(group.type, group.reason, group.count) for group in DeadLetters(outbox).groups()]
+    assert found == [("purchase", "answered 400", 2), ("link", "answered 422", 1)]
 
 
 def test_discarding_gives_a_letter_up_once(outbox: Outbox) -> None:
@@ -178,7 +178,7 @@ def test_discarding_gives_a_letter_up_once(outbox: Outbox) -> None:
     letters = DeadLetters(outbox)
     assert letters.discard(event_id)
     assert not letters.discard(event_id)
-    assert letters.groups() == {}
+    assert letters.groups() == []
     with pytest.raises(NotFound, match=str(event_id)):
         letters.get(event_id)
 

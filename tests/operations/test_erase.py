@@ -60,6 +60,7 @@ NAMES = (b"alice", b"guest-1", b"phone-77")
 _CONTENT = """
 local reads = {
   string = function(key) return {redis.call('GET', key)} end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
   list = function(key) return redis.call('LRANGE', key, 0, -1) end,
   hash = function(key) return redis.call('HGETALL', key) end,
   set = function(key) return redis.call('SMEMBERS', key) end,
@@ -511,7 +512,9 @@ def test_bytes_that_are_no_record_are_erased_with_their_lane(client: redis.Redis
     put(outbox)
     client.rpush(outbox.keys.lane(ALICE), b"\x01short")
     client.hincrby(outbox.keys.ledger, "accepted", 1)
-    client.hincrby(outbox.keys.ledger, "waiting", 1)
+    for book in ("0", "shop/0"):
+        for name in ("accepted", "waiting"):
+            client.hincrby(outbox.keys.books_of(book), name, 1)
     report = erase(outbox)
     assert [one.type for one in report.events] == ["?", "?"]
     assert audit(outbox).balanced

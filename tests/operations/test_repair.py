@@ -100,7 +100,8 @@ def test_the_groups_count_the_letters_that_are_left(outbox: Outbox) -> None:
     first, _ = invalid(outbox), invalid(outbox)
     letter(outbox)
     repair(outbox, read(outbox, first), FIXED)
-    assert DeadLetters(outbox).groups() == {("purchase", "answered 400"): 1, ("purchase", "invalid"): 1}
+    groups = {(group.type, group.reason): group.count for group in DeadLetters(outbox).groups()}
+    assert groups == {("purchase", "answered 400"): 1, ("purchase", "invalid"): 1}
 
 
 def test_a_run_counts_what_becomes_of_a_repaired_event(outbox: Outbox) -> None:

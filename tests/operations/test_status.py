@@ -90,7 +90,7 @@ def test_the_counts_are_the_ledgers(outbox: Outbox) -> None:
     assert (found.replayed, found.duplicates_possible, found.no_visitor, found.spooled) == (1, 1, 1, 0)
     assert found.balanced
     assert not replace(found, balanced=False).balanced
-    outbox.read("HINCRBY", outbox.keys.ledger, "delivered", 1)
+    outbox.read("HINCRBY", outbox.keys.books_of("1"), "delivered", 1)
     assert not read_status(outbox).balanced
 
 
@@ -228,7 +228,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     documented = {"accepted", "delivered", "waiting", "dead", "discarded", "replayed", "spooled", "duplicates_possible"}
     documented |= {"oldest_waiting_seconds", "held_lanes", "paused", "redis_headroom_bytes", "balanced"}
     documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
-    documented |= {"undelivered_seconds"}
+    documented |= {"undelivered_seconds", "types", "apps"}
     assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "far_ahead", "now_ms"}
     assert found["redis_full_in_seconds"] == 5.0
     assert found["paused"] == [

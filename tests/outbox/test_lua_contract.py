@@ -19,6 +19,7 @@ from insend_relay.outbox.keys import Keys
 NAMES = sorted(path.stem for path in scripts.FOLDER.glob("*.lua"))
 PIECES = sorted(path.stem for path in (scripts.FOLDER / "shared").glob("*.lua"))
 MAY_NEED_MEMORY_FIRST = {"append", "bury_invalid"}  # they take something in: a full Redis must refuse them, and wholly
+READ_ONLY = {"recount"}
 
 FREEING = {"ZREM", "LPOP", "RPOP", "HDEL", "DEL"}
 WRITING = {"HSET", "HSETNX", "HINCRBY", "ZADD", "RPUSH", "LPUSH", "SET", "SADD", "PEXPIRE", "LREM", "INCR"}
@@ -28,6 +29,7 @@ READING |= {"LPOS", "PTTL", "ZREVRANGEBYSCORE", "ZRANGEBYSCORE", "ZSCORE", "ZCAR
 LUA_WORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil"}
 LUA_WORDS |= {"not", "or", "repeat", "return", "then", "true", "until", "while"}
 LUA_GIVES = {"redis", "struct", "string", "math", "table", "tonumber", "tostring", "ipairs", "pairs", "unpack", "type"}
+LUA_GIVES |= {"error", "next"}
 FUNCTION = re.compile(r"^local function (\w+)\(([^)]*)\)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r"redis\.call\(\s*(?:'(\w+)')?|\b([a-z_]\w*)\(")
 CALLERS = (insend_relay.outbox, insend_relay.spool, insend_relay.operations)
@@ -139,14 +141,15 @@ def test_only_commands_of_known_and_bounded_cost_are_used(name: str) -> None:
     assert len(re.findall(r"redis\.call\(", scripts.load(name).source)) == len(
         re.findall(r"redis\.call\(\s*'[A-Z]+'", scripts.load(name).source)
     ), "commands are written out"
-    assert "pcall" not in scripts.load(name).source
+    refused = re.findall(r"pcall\([^)]*\)", scripts.load(name).source)
+    assert set(refused) <= {"pcall('HINCRBY', key, field, by)"}, "only a sum that overflows is no error"
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - MAY_NEED_MEMORY_FIRST))
 def test_the_first_write_frees_memory_so_that_a_full_redis_drains(name: str) -> None:
     body = Body(name)
-    first = next(command for command in body.commands(body.main) if command in WRITING)
-    assert first in FREEING
+    first = next((command for command in body.commands(body.main) if command in WRITING), None)
+    assert first in FREEING or (first is None and name in READ_ONLY)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -49,9 +49,9 @@ _READ_BY_LUA = (
     piece("record")
     + """
 local read = ARGV[1]
-local revenue, unknown = revenue_of(read)
+local code, revenue, unknown = type_and_revenue(read)
 return {version_of(read), string.format('%.0f', seq_of(read)), string.format('%.0f', accepted_at(read)), id_of(read),
-  type_of(read), revenue and string.format('%.0f', revenue) or '', unknown and 1 or 0, (guest_of(read)), uid_of(read),
+  code, revenue and string.format('%.0f', revenue) or '', unknown and 1 or 0, (guest_of(read)), uid_of(read),
   encoded((guest_of(read)))}
 """
 )

@@ -17,12 +17,13 @@ from hypothesis.stateful import (
 from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Model, Standing
+from outbox_model_books import KINDS, NEAR_THE_LIMIT, Kind
 from outbox_recount import EVERYTHING, NEVER, recount
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
 from insend_relay.outbox.breaker import BreakerLimits
-from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.claim import Claim, Delivered
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import Busy
@@ -61,21 +62,31 @@ class Life(Corrections, RuleBasedStateMachine):
         for lane in some:
             self.append(lane, "")
 
-    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]), login=yes_or_no)
-    def append(self, lane: Lane, key: str, *, login: bool = False) -> None:
+    @initialize(near=yes_or_no)
+    def much_revenue(self, *, near: bool) -> None:
+        """In half of the lives, few purchases more are too much for a sum of revenues."""
+        if near:
+            for book in ("5", "a/5"):
+                self.client.hset(self.outbox.keys.books_of(book), "revenue_waiting", NEAR_THE_LIMIT)
+            self.client.sadd(self.outbox.keys.books, "a/5")
+            self.model.books.rows["a", 5]["revenue_waiting"] = NEAR_THE_LIMIT
+
+    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]), login=yes_or_no, kind=st.sampled_from(KINDS))
+    def append(self, lane: Lane, key: str, *, login: bool = False, kind: Kind = KINDS[0]) -> None:
         guest_uid = "1" if login and lane.kind == "v" else ""
-        done = self.outbox.append(lane, record.new_id(), b'{"n":1.10}', guest_uid=guest_uid, idempotency_key=key)
-        known = self.model.once.get((lane.app, key)) if key else None
+        done = self.outbox.append(lane, record.new_id(), kind.payload, guest_uid=guest_uid, idempotency_key=key)
+        scope = f"{key} of {kind}"  # the key of one type and order says nothing of another
+        known = self.model.once.get((lane.app, scope)) if key else None
         assert done.duplicate == (known is not None)
         if known is not None:
             assert done.id.bytes == known
             return
         self.seen.append(done.id.bytes)
         if key:
-            self.model.once[lane.app, key] = done.id.bytes
+            self.model.once[lane.app, scope] = done.id.bytes
         seq, guest = self.model.counts["accepted"] + 1, f"{lane.app}/g/1" if guest_uid else ""
         barrier = seq if guest and self.model.lines[guest].events else 0
-        self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest))
+        self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest, kind=kind))
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
@@ -85,7 +96,9 @@ class Life(Corrections, RuleBasedStateMachine):
         self.seen.append(event_id.bytes)
         self.model.count("accepted")
         self.model.beats["accepted"] += 1
-        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid", payload=b"{}")
+        kind = Kind(b"{}", 8)
+        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid", kind=kind)
+        self.model.books.move(event.app, kind, "accepted", "dead")
         self.model.put_letter(event)
 
     # Workers
@@ -111,7 +124,7 @@ class Life(Corrections, RuleBasedStateMachine):
     def settle(self, *, several: list[int], more: bool) -> None:
         app, claims = self.holders_together(several)
         worths = [self.model.holds(claim) for claim in claims]
-        following = self.outbox.settle_all(app, [(claim, LEASE_MS if more else 0) for claim in claims])
+        following = self.outbox.settle_all(app, [Delivered(claim, LEASE_MS if more else 0) for claim in claims])
         delivered = [claim for claim, worth in zip(claims, worths, strict=True) if worth == "HEAD"]
         for claim in delivered:
             self.model.delivered(self.model.leave(claim.lane, "delivered"))
@@ -345,7 +358,7 @@ class Life(Corrections, RuleBasedStateMachine):
         if event.id in self.model.dead:
             assert discard(self.outbox, event.id) == b"DISCARDED"
             self.model.take_letter(event)
-            self.model.count("discarded")
+            self.model.books.move(event.app, event.kind, "dead", "discarded")
         else:
             assert discard(self.outbox, event.id) == b"GONE"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import hookless
 import pytest
+from counting import counted
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
@@ -180,7 +181,7 @@ def test_a_bad_event_becomes_a_dead_letter_by_way_of_the_spool_too(
     own_redis.start()
     wait_until(lambda: not spool.may_hold())
     outbox = outbox_of(own_redis, namespace)
-    assert int(outbox.read("HGET", outbox.keys.ledger, "dead")) == 1
+    assert counted(outbox)["dead"] == 1
 
 
 def test_what_an_earlier_process_left_comes_in_with_the_first_call(

@@ -23,10 +23,11 @@ from waiting import wait_until
 
 from insend_relay.console.sandbox.sandbox import Received, Sandbox
 from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.latency import read_latency
 from insend_relay.operations.replay import replay
 from insend_relay.operations.status import read_paused
 from insend_relay.outbox import record
-from insend_relay.outbox.claim import Claim, Claims
+from insend_relay.outbox.claim import Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
@@ -61,6 +62,20 @@ def test_events_arrive_once_and_in_order(
         books = drained(outbox)
     assert [numbers(sandbox.requests, uid) for uid in ("1", "2", "3")] == [list(range(20))] * 3
     assert (books["accepted"], books["delivered"]) == (60, 60)
+
+
+def test_the_time_of_each_post_that_was_answered_200_is_counted(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=500, visitor_uid="1", times=2)
+    sandbox.misbehave(delay=0.03)
+    for number in range(3):
+        append("1", number)
+    with delivering(retry_first_seconds=0.001, retry_max_seconds=0.002):
+        drained(outbox)
+    found = read_latency(outbox, APP)
+    assert (found.post.count, found.delivered.count) == (3, 3)
+    assert found.post.sum_ms >= 3 * 30, "a POST takes at least as long as the tracker"
 
 
 def test_redis_looks_leases_up_and_does_not_search_a_packed_list(
@@ -429,7 +444,7 @@ class _Watched(Outbox):
         self._leases.append(self.read("HLEN", self.keys.lease))
         return claims
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         if self._fails:
             raise OutboxUnreachable("Redis cannot be reached")
         return super().settle_all(app, delivered)

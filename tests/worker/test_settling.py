@@ -9,7 +9,7 @@ import pytest
 import redis
 from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, claim, ledger, put
 
-from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.claim import Claim, Delivered
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
@@ -72,7 +72,7 @@ def test_what_gathers_while_a_step_is_under_way_goes_in_the_next(outbox: Outbox)
 class _Slow(Outbox):
     """Lets the other greenlets run before it answers."""
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         for _ in range(10):
             gevent.sleep(0)
         return super().settle_all(app, delivered)
@@ -98,7 +98,7 @@ class _Away(Outbox):
 
     away = True
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         if self.away:
             raise OutboxUnreachable("Redis cannot be reached", unknown=True)
         return super().settle_all(app, delivered)

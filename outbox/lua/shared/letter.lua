@@ -1,9 +1,21 @@
--- letter: how a dead letter is written, read and taken away. Needs: clock, record.
+-- letter: how a dead letter is written, read and taken away. Needs: clock, record, books.
 -- Layout, big-endian: version 1 (1 byte), died at ms (8), place in the order of burial (8), then with their lengths: app (2),
 -- lane (2), group (2), meta (4), record. The clock may be set back, so the order of burial is counted.
 -- dead:index:APP has an app's letters in the order of acceptance; dead:apps the apps that have letters.
 local function dead_index_key(app)
   return prefix .. 'dead:index:' .. app
+end
+
+-- dead:groups counts the letters of a group, which is a type, a tab and a reason; the fields of a group have its name, a tab and
+-- count, revenue, unknown (revenues) or last_ms (when the last one died). Returns the count. sign: 1 or -1.
+local function count_group(group, record, sign)
+  local _, revenue, unknown = type_and_revenue(record)
+  if unknown then
+    redis.call('HINCRBY', dead_groups, group .. '\tunknown', sign)
+  elseif revenue then
+    add_revenue(dead_groups, group .. '\trevenue', sign * revenue)
+  end
+  return redis.call('HINCRBY', dead_groups, group .. '\tcount', sign)
 end
 
 -- lane is '' for an event that names no usable visitor; its letter belongs to the app all the same.
@@ -14,8 +26,8 @@ local function put_letter(id, app, lane, group, meta, record)
     .. meta .. record)
   redis.call('ZADD', dead_index_key(app), seq_of(record), id)
   redis.call('SADD', dead_apps, app)
-  redis.call('HINCRBY', dead_groups, group, 1)
-  redis.call('HINCRBY', ledger, 'dead', 1)
+  count_group(group, record, 1)
+  redis.call('HSET', dead_groups, group .. '\tlast_ms', now)
   beat('dead', 1)
 end
 
@@ -34,8 +46,9 @@ local function take_letter(id, letter)
   if redis.call('EXISTS', index) == 0 then
     redis.call('SREM', dead_apps, letter.app)
   end
-  if redis.call('HINCRBY', dead_groups, letter.group, -1) <= 0 then
-    redis.call('HDEL', dead_groups, letter.group)
+  if count_group(letter.group, letter.record, -1) <= 0 then
+    for _, name in ipairs({'count', 'revenue', 'unknown', 'last_ms'}) do
+      redis.call('HDEL', dead_groups, letter.group .. '\t' .. name)
+    end
   end
-  redis.call('HINCRBY', ledger, 'dead', -1)
 end

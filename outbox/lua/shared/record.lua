@@ -16,22 +16,22 @@ local function accepted_at(record)
   return #record < 17 and now or struct.unpack('>I8', record, 10)
 end
 
--- The code of the event type; 0 when none can be read.
-local function type_of(record)
-  return string.byte(record, 44) or 0
-end
-
 -- Whether the header has a part, by its flag.
 local function has(record, flag)
   return math.floor((string.byte(record, 45) or 0) / flag) % 2 == 1
 end
 
--- The revenue in units of 1/10,000, or nil; then whether the event has one that is unknown.
-local function revenue_of(record)
-  if has(record, 1) and #record >= 53 then
-    return struct.unpack('>I8', record, 46), false
+-- The code of the event type, 0 when none can be read; the revenue in units of 1/10,000, or nil; whether the event has one
+-- that is unknown. One look at the two bytes is enough for most events.
+local function type_and_revenue(record)
+  local code, flags = string.byte(record, 44, 45)
+  if not flags or flags % 4 == 0 then
+    return code or 0, nil, false
   end
-  return nil, has(record, 2)
+  if has(record, 1) and #record >= 53 then
+    return code, struct.unpack('>I8', record, 46), false
+  end
+  return code, nil, has(record, 2)
 end
 
 -- A uid behind its length, and where the next part begins.
