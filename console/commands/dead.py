@@ -91,13 +91,13 @@ def show(id: uuid.UUID, *, show_personal: bool, as_json: bool) -> None:
 @dead.command(epilog="Example: insend dead groups")
 @json_option
 def groups(*, as_json: bool) -> None:
-    """How many letters there are of each type and reason."""
+    """How many letters there are of each type and reason, with the revenue of purchases."""
     with open_outbox() as outbox:
-        found = DeadLetters(outbox).groups()
+        found, now_ms = DeadLetters(outbox).groups(), read_clock(outbox)
     if as_json:
-        print_json([{"type": kind, "reason": reason, "count": count} for (kind, reason), count in found.items()])
+        print_json([group.as_dict() for group in found])
     elif found:
-        screen().print(group_table(found))
+        screen().print(group_table(found, now_ms=now_ms))
     else:
         screen().print("No dead letters.")
 
@@ -114,7 +114,7 @@ def discard(wanted: Wanted, *, yes: bool) -> None:
     with open_outbox() as outbox:
         letters = DeadLetters(outbox)
         meant = wanted.filter(outbox)
-        total = count_first(letters, meant, console)
+        total = count_first(letters, meant, console, now_ms=read_clock(outbox))
         if not total or not agreed(f"Discard {counted(total, 'letter')} for good?", yes=yes):
             return
         discarded = 0
@@ -143,7 +143,7 @@ def export(wanted: Wanted, file: str, *, show_personal: bool) -> None:
     with open_outbox() as outbox:
         letters = DeadLetters(outbox)
         meant = wanted.filter(outbox)
-        if not count_first(letters, meant, console):
+        if not count_first(letters, meant, console, now_ms=read_clock(outbox)):
             return
         if file == "-":
             # A terminal obeys control characters, and a letter may hold any.

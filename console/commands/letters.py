@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from insend_relay.console.commands.book_tables import revenue_text
 from insend_relay.console.terminal import counted, plain, table
 from insend_relay.operations.dead import DeadLetters, Filter, Letter
+from insend_relay.operations.dead_groups import Group, groups_of
 from insend_relay.operations.status import span
 from insend_relay.outbox.masking import mask_answer, mask_event, mask_text
 
@@ -62,23 +63,32 @@ def letter_table(letters: Iterable[Letter], *, now_ms: int) -> Table:
     return result
 
 
-def group_table(groups: dict[tuple[str, str], int]) -> Table:
-    """How many there are of each type and reason, the most first."""
-    rows = sorted(groups.items(), key=lambda item: (-item[1], item[0]))
-    return table(
-        "COUNT", "TYPE", "REASON", rows=[(count, mask_text(kind), mask_text(why)) for (kind, why), count in rows]
-    )
+def group_table(groups: Iterable[Group], *, now_ms: int) -> Table:
+    """How many letters there are of each type and reason, the revenue of purchases, and when the last one died."""
+    rows = [
+        (
+            group.count,
+            mask_text(group.type),
+            mask_text(group.reason),
+            revenue_text(group.revenue, group.unknown) if group.of_purchases else "",
+            f"{span((now_ms - group.last_ms) / 1000)} ago",
+        )
+        for group in groups
+    ]
+    result = table("COUNT", "TYPE", "REASON", "REVENUE", "LAST", rows=rows)
+    result.columns[3].justify = "right"
+    return result
 
 
-def count_first(letters: DeadLetters, filter: Filter, console: Console) -> int:
+def count_first(letters: DeadLetters, filter: Filter, console: Console, *, now_ms: int) -> int:
     """How many letters are meant, shown by group before anything is done to them."""
-    groups = Counter((letter.type, letter.reason) for letter in letters.scan(filter))
-    total = groups.total()
+    groups = groups_of(letters.scan(filter))
+    total = sum(group.count for group in groups)
     if total == 0:
         console.print(none_matches(letters), soft_wrap=True)
     else:
         console.print(f"{counted(total, 'dead letter matches', 'dead letters match')}:")
-        console.print(group_table(groups))
+        console.print(group_table(groups, now_ms=now_ms))
     return total
 
 
@@ -87,7 +97,7 @@ def none_matches(letters: DeadLetters) -> Text:
     groups = letters.groups()
     if not groups:
         return plain("There are no dead letters.")
-    named = [f"{count:,} {mask_text(kind)} ({mask_text(why)})" for (kind, why), count in groups.items()]
+    named = [f"{group.count:,} {mask_text(group.type)} ({mask_text(group.reason)})" for group in groups]
     more = ", and more: `insend dead groups`" if len(named) > _GROUPS_NAMED else ""
     return plain(f"No dead letter matches; there are {', '.join(named[:_GROUPS_NAMED])}{more}.")
 

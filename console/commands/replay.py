@@ -23,6 +23,7 @@ from insend_relay.console.terminal import agreed, counted, json_option, plain, p
 from insend_relay.operations import replay as runs
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.replay_risks import find_risks
+from insend_relay.operations.status import read_clock
 from insend_relay.outbox.settings import MOST, Settings
 from insend_relay.outbox.store import Outbox
 
@@ -93,7 +94,7 @@ def _resume(outbox: Outbox, run_id: str, console: Console) -> runs.Replay:
 def _start(outbox: Outbox, wanted: Wanted, console: Console, *, yes: bool) -> runs.Replay | None:
     """A new run, once the operator has seen what it would send; None when there is nothing, or it is not wanted."""
     meant = wanted.filter(outbox)
-    total = count_first(DeadLetters(outbox), meant, console)
+    total = count_first(DeadLetters(outbox), meant, console, now_ms=read_clock(outbox))
     if not total:
         return None
     for warning in warnings(find_risks(outbox, meant)):

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from insend_relay.console.commands.book_tables import book_tables, revenue_rows
 from insend_relay.console.commands.exits import FINDING
 from insend_relay.console.commands.opening import open_outbox
 from insend_relay.console.commands.spool import look
@@ -118,6 +119,7 @@ def _shown(found: Status, said: Verdict) -> RenderableType:
     if found.no_visitor:
         figures.append(("calls without a visitor, not kept", found.no_visitor))
     rows: list[tuple[str, str]] = [(name, f"{count:,}") for name, count in figures]
+    rows += revenue_rows(found)
     if found.oldest_waiting_seconds is not None:
         rows.append(("oldest waiting", span(found.oldest_waiting_seconds)))
     if found.redis_headroom_bytes is not None:
@@ -126,6 +128,8 @@ def _shown(found: Status, said: Verdict) -> RenderableType:
     figures_table.show_header = False
     figures_table.columns[1].justify = "right"
     parts.append(figures_table)
+    for books in book_tables(found):
+        parts += [Text(), books]
     if found.paused:
         parts += [Text(), _paused(found)]
     if found.jumps:

@@ -23,8 +23,9 @@ from insend_relay.console.terminal import (
     screen,
     yes_option,
 )
-from insend_relay.operations.dead import DeadLetters, Filter, Letter, iso
+from insend_relay.operations.dead import DeadLetters, Filter, Letter
 from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
+from insend_relay.operations.iso import iso
 from insend_relay.operations.status import read_clock, span
 from insend_relay.operations.visitor import LaneView, discard_head, look_at, look_up
 from insend_relay.operations.visitor import bury_head as make_dead

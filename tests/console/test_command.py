@@ -172,7 +172,7 @@ def test_a_finding_an_error_and_success_are_told_apart_by_a_shell(insend: Comman
     put(outbox)
     alive(outbox)
     assert insend.process("status").returncode == 0
-    outbox.read("HINCRBY", outbox.keys.ledger, "waiting", 1)
+    outbox.read("HINCRBY", outbox.keys.books_of("1"), "waiting", 1)
     assert insend.process("status").returncode == 1
     assert insend.process("status", "--nonsense").returncode == 2
     away = insend.process("status", **AWAY)

@@ -23,7 +23,8 @@ from waiting import wait_until
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.console.sandbox.sandbox import Sandbox
-from insend_relay.operations.status import read_clock, read_ledger, read_paused
+from insend_relay.operations.books import read_relay, whole
+from insend_relay.operations.status import read_clock, read_paused
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.heartbeat import Heartbeat
@@ -146,7 +147,7 @@ def slow(place: Place) -> Iterator[None]:
     with Sandbox() as tracker:
         tracker.misbehave(delay=0.5)
         with place.delivering(tracker.url):
-            wait_until(lambda: read_ledger(place.outbox)["delivered"] > 1)
+            wait_until(lambda: whole(read_relay(place.outbox)).delivered > 1)
             alive(place.outbox)
             yield
 
@@ -344,7 +345,7 @@ def clock_set_back(place: Place) -> Iterator[None]:
 @contextmanager
 def unbalanced(place: Place) -> Iterator[None]:
     with healthy(place):
-        place.outbox.read("HINCRBY", place.outbox.keys.ledger, "delivered", 1)
+        place.outbox.read("HINCRBY", place.outbox.keys.books_of("1"), "delivered", 1)
         yield
 
 
