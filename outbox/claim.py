@@ -19,6 +19,7 @@ class Claim(NamedTuple):
         tried: What is known of the head's earlier attempts, as stored; empty when there were none.
         now_ms: Redis's clock at the claim.
         probe: Whether the app is paused, and this head shows whether the tracker takes events again.
+        quarantined: Whether it comes from quarantine: this process may send nothing beside it.
     """
 
     lane: str
@@ -27,6 +28,7 @@ class Claim(NamedTuple):
     tried: bytes
     now_ms: int
     probe: bool = False
+    quarantined: bool = False
 
     @property
     def id(self) -> bytes:
@@ -65,9 +67,7 @@ class Claims(list[Claim]):
     """The lanes that one claim has leased.
 
     Attributes:
-        alone: The only one has to be sent with nothing beside it: its worker has died twice.
-        make_room: The next in line has to be sent so, and waits until the caller has nothing under way.
+        quarantine: Whether lanes are in quarantine, of whichever app (``outbox/quarantine.py``).
     """
 
-    alone = False
-    make_room = False
+    quarantine = False

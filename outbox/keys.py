@@ -126,6 +126,13 @@ class Lane:
         return cls(app, known, uid, "" if encoded(uid) == last else last)
 
 
+_SCHEDULES = ("due:", "quarantine:", "behind:")
+_FAMILIES = (
+    *("lane:", *_SCHEDULES, "outage:", "pulse:", "books:", "latency:"),
+    *("dead:index:", "replay:", "once:", "slot:", "spool:", "erased:"),
+)
+
+
 class Keys:
     """The keys of one namespace.
 
@@ -146,6 +153,8 @@ class Keys:
         self.doubtful = prefix + "doubtful"
         self.wake = prefix + "wake"
         self.hint = prefix + "hint"
+        self.quarantine_apps = prefix + "quarantine_apps"
+        self.quarantine_turn = prefix + "quarantine_turn"
         self.dead = prefix + "dead"
         self.dead_apps = prefix + "dead:apps"
         self.dead_groups = prefix + "dead:groups"
@@ -155,12 +164,18 @@ class Keys:
         self.epoch = prefix + "epoch"
         self.jumps = prefix + "jumps"
         lanes = (self.apps, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
+        quarantine = (self.quarantine_apps, self.quarantine_turn)
         letters = (self.dead, self.dead_apps, self.dead_groups, self.replaying, self.replays)
-        self._fixed = frozenset((self.ledger, self.books, *lanes, *letters, self.workers, self.epoch, self.jumps))
+        others = (self.ledger, self.books, self.workers, self.epoch, self.jumps)
+        self._fixed = frozenset((*lanes, *quarantine, *letters, *others))
 
     def due(self, app: str) -> str:
         """The app's schedule: lane -> ms from which it may be claimed."""
         return f"{self.prefix}due:{app}"
+
+    def quarantine(self, app: str) -> str:
+        """The app's schedule of lanes whose head has crashed two workers: lane -> ms from which it may be claimed."""
+        return f"{self.prefix}quarantine:{app}"
 
     def lane(self, lane: Lane | str) -> str:
         """The list that holds a lane's records, oldest first."""
@@ -208,6 +223,4 @@ class Keys:
 
     def knows(self, key: str) -> bool:
         """Whether the layout has such a key; for the audit and the tests."""
-        lanes = ("lane:", "due:", "outage:", "pulse:", "behind:", "books:", "latency:")
-        families = (*lanes, "dead:index:", "replay:", "once:", "slot:", "spool:", "erased:")
-        return key in self._fixed or key.startswith(tuple(self.prefix + family for family in families))
+        return key in self._fixed or key.startswith(tuple(self.prefix + family for family in _FAMILIES))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from insend_relay.outbox.process import PerProcess
 
+PROCESS_BYTES = 32  # of a token: what all tokens of a process begin with
 TOKEN_BYTES = 40
 _ID_END = TOKEN_BYTES + 16
 

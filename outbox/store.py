@@ -133,7 +133,6 @@ class Outbox:
         lease_ms: int,
         token: bytes = b"",
         linger_ms: int = 0,
-        alone: bool = True,
     ) -> Claims:
         """Lease due lanes, at most ``room``, rotating over the apps that may be claimed.
 
@@ -143,10 +142,9 @@ class Outbox:
             lease_ms: How long no other holder may have them.
             token: From ``new_token``, for a caller that will ``unclaim`` it if no answer comes.
             linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
-            alone: Whether the caller has no lane under way.
         """
         token = token or new_token()
-        now_ms, word, *lanes = self._run(
+        now_ms, quarantine, *lanes = self._run(
             "claim",
             worker=worker,
             token=token,
@@ -154,12 +152,11 @@ class Outbox:
             lease_ms=lease_ms,
             linger_ms=linger_ms,
             version=record.VERSION,
-            alone="1" if alone else "",
         )
         claims = Claims(
             Claim(lane.decode(), token, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
         )
-        claims.alone, claims.make_room = word == b"ALONE", word == b"MAKE_ROOM"
+        claims.quarantine = bool(quarantine)
         return claims
 
     def unclaim(self, token: bytes) -> None:

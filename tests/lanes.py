@@ -21,6 +21,7 @@ BOB = Lane("shop", "v", "bob")
 GUEST = Lane("shop", "g", "guest-1")
 OTHER = Lane("second", "v", "alice")
 LEASE_MS = 60_000
+PATIENCE_MS = 5_000  # for which an event in quarantine must have been due
 
 
 def put(outbox: Outbox, lane: Lane = ALICE, payload: bytes = b"{}", **more: Any) -> bytes:
@@ -132,13 +133,36 @@ def now_ms(outbox: Outbox) -> int:
 
 def due_in(outbox: Outbox, lane: Lane = ALICE) -> float | None:
     """In how many ms a lane may be claimed; None when it is not scheduled."""
-    score = outbox.read("ZSCORE", outbox.keys.due(lane.app), str(lane))
+    scores = [outbox.read("ZSCORE", key, str(lane)) for key in schedules(outbox, lane)]
+    score = next((score for score in scores if score is not None), None)
     return None if score is None else float(score) - now_ms(outbox)
 
 
-def come_due(outbox: Outbox, lane: Lane = ALICE) -> None:
+def come_due(outbox: Outbox, lane: Lane = ALICE, *, ms_ago: int = 1) -> None:
     """As if the lane's delay or lease had run out."""
-    outbox.read("ZADD", outbox.keys.due(lane.app), "XX", now_ms(outbox) - 1, str(lane))
+    for key in schedules(outbox, lane):
+        outbox.read("ZADD", key, "XX", now_ms(outbox) - ms_ago, str(lane))
+
+
+def schedules(outbox: Outbox, lane: Lane) -> tuple[str, str]:
+    """The schedules of a lane's app; it stands in one of them."""
+    return outbox.keys.due(lane.app), outbox.keys.quarantine(lane.app)
+
+
+def crash(outbox: Outbox, lane: Lane = ALICE, times: int = 2) -> None:
+    """So many workers have crashed with the head of this lane, the only one that is due."""
+    for _ in range(times):
+        claim_one(outbox)
+        come_due(outbox, lane)
+
+
+def quarantine(outbox: Outbox, lane: Lane = ALICE, *, ms_ago: int = PATIENCE_MS) -> bytes:
+    """An event in quarantine, due for so long, whose lane was empty; its id. No other lane may be due."""
+    event_id = put(outbox, lane)
+    crash(outbox, lane)
+    assert claim(outbox) == []
+    come_due(outbox, lane, ms_ago=ms_ago)
+    return event_id
 
 
 def open_in(outbox: Outbox, app: str = "shop") -> float:

@@ -11,7 +11,7 @@ from outbox_model_books import KINDS, Kind, ModelBooks
 
 from insend_relay.outbox.claim import Claim, Claims
 
-ALONE_FROM = 2  # so many workers must have died with a head before it is sent alone
+QUARANTINED_FROM = 2  # a head that has crashed so many workers is sent with nothing beside it
 
 # ready: may be claimed now; later: waits for its delay; leased: held; lapsed: its lease ran out and nobody took it yet
 Standing = Literal["ready", "later", "leased", "lapsed"]
@@ -46,6 +46,11 @@ class Line:
     abandoned: int = 0
     tried: bool = False
 
+    @property
+    def quarantined(self) -> bool:
+        """Whether it stands in quarantine: two crashes of its head have been found."""
+        return bool(self.events) and self.abandoned >= QUARANTINED_FROM
+
     def new_head(self) -> None:
         """The head has gone."""
         self.attempts = self.abandoned = 0
@@ -68,6 +73,7 @@ class Model:
     operator: set[str] = field(default_factory=set)
     outage: set[str] = field(default_factory=set)
     tokens: dict[str, int] = field(default_factory=dict)
+    turn: str = ""  # the process that has the turn at the quarantine
     tokens_seen: set[bytes] = field(default_factory=set)
     replayed_ids: set[bytes] = field(default_factory=set)
     first_deliveries: dict[str, int] = field(default_factory=dict)
@@ -193,17 +199,16 @@ class Model:
             assert (following.id, following.token) == (line.events[0].id, claim.token)
             line.standing = "leased"
 
-    def claimed(self, claims: Claims, room: int, order: list[str], *, alone: bool) -> None:
+    def claimed(self, claims: Claims, room: int, order: list[str]) -> None:
         """Lanes were leased: the right ones, as many as might be, each with its head."""
         assert len({claim.lane for claim in claims}) == len(claims) <= room
-        deadly = [claim for claim in claims if self.deaths(claim.lane) >= ALONE_FROM]
-        assert claims.alone == bool(deadly)
-        assert not deadly or (alone and len(claims) == 1), "what kills its worker takes nobody with it"
+        assert not any(self.deaths(claim.lane) >= QUARANTINED_FROM for claim in claims), "poison goes alone"
+        assert claims.quarantine or not any(self.lines[lane].quarantined for lane in list(self.lines))
         by_app = Counter(claim.app for claim in claims)
         free = {app: self.claimable(app) for app in self.apps - self.operator}
         assert all(by_app[app] <= free.get(app, 0) for app in by_app)
         if not self.outage:
-            assert ([claim.lane for claim in claims], claims.make_room) == self.next_in_line(room, order, alone=alone)
+            assert [claim.lane for claim in claims] == self.next_in_line(room, order)
         for line in (self.lines[claim.lane] for claim in claims):
             assert line.standing in {"ready", "lapsed"}
         assert not any(self.waits(claim.lane) for claim in claims), "an event of the guest's goes first"
@@ -215,21 +220,41 @@ class Model:
             if app in self.tokens:
                 self.tokens[app] -= number
 
-    def next_in_line(self, room: int, order: list[str], *, alone: bool) -> tuple[list[str], bool]:
-        """What a claim takes while no app has an outage, and whether it stops before a head that must be sent alone."""
+    def next_in_line(self, room: int, order: list[str]) -> list[str]:
+        """What a claim takes while no app has an outage."""
         taken: list[str] = []
         for app in order:
             most = min(room, len(taken) + (self.claimable(app) if app in self.apps - self.operator else 0))
             for lane in filter(self.may_be_claimed, sorted(self.lines)):
-                if not lane.startswith(f"{app}/") or len(taken) >= most:
-                    continue
-                deadly = self.deaths(lane) >= ALONE_FROM
-                if deadly and (taken or not alone):
-                    return taken, True
-                taken.append(lane)
-                if deadly:
-                    return taken, False
-        return taken, False
+                if lane.startswith(f"{app}/") and len(taken) < most:
+                    taken.append(lane)
+        return taken
+
+    def claimed_quarantined(self, claim: Claim | None, process: str, *, held: bool, idle: bool) -> None:
+        """A process asked for an event from quarantine; what it got, and whether it has the turn now."""
+        if self.turn not in {"", process}:
+            assert (claim, held) == (None, False)
+            return
+        lanes = [lane for lane in list(self.lines) if self.lines[lane].quarantined and self.may_be_sent(lane)]
+        if not self.outage:
+            assert held == bool(lanes)
+            assert (claim is not None) == (idle and held)
+        self.turn = process if held else ""
+        if claim is None:
+            return
+        assert (held, idle, claim.quarantined) == (True, True, True)
+        assert claim.lane in lanes
+        assert claim.probe == (claim.app in self.outage)
+        ordinary = [lane for lane in list(self.lines) if lane.startswith(f"{claim.app}/") and self.may_be_claimed(lane)]
+        assert not claim.probe or not ordinary, "any other event is the probe"
+        self.leased(claim)
+        if claim.app in self.tokens:
+            self.tokens[claim.app] -= 1
+
+    def may_be_sent(self, lane: str) -> bool:
+        """Whether a lane in quarantine has a head that is due, waits for no guest, and whose app may send."""
+        app = lane.partition("/")[0]
+        return self.is_due(lane) and app not in self.operator and self.tokens.get(app, 1) > 0
 
     def deaths(self, lane: str) -> int:
         """How many workers have died with a lane's head, with what a claim is about to find."""
@@ -264,6 +289,10 @@ class Model:
         return min(lanes, 1 if app in self.outage else self.tokens.get(app, lanes))
 
     def may_be_claimed(self, lane: str) -> bool:
-        """Whether a lane has a head that is due and waits for nobody."""
+        """Whether a lane has a head that is due, waits for no guest, and has not crashed two workers."""
+        return self.is_due(lane) and self.deaths(lane) < QUARANTINED_FROM
+
+    def is_due(self, lane: str) -> bool:
+        """Whether a lane has a head that is due and waits for no guest."""
         line = self.lines[lane]
         return bool(line.events) and line.standing in {"ready", "lapsed"} and not self.waits(lane)

@@ -97,7 +97,11 @@ def check_lanes(keys: Keys, model: Model, content: dict[str, Any], now: int) -> 
             (event.kind.payload, event.barrier) for event in line.events
         ]
     due = {lane: float(s) for app in ("a", "b") for lane, s in pairs(content, keys.due(app)).items()}
-    assert due.keys() == {name.encode() for name in lines}
+    assert due.keys() == {name.encode() for name, line in lines.items() if not line.quarantined}
+    quarantine = {lane: float(s) for app in ("a", "b") for lane, s in pairs(content, keys.quarantine(app)).items()}
+    assert quarantine.keys() == {name.encode() for name, line in lines.items() if line.quarantined}
+    assert {lane.partition(b"/")[0] for lane in quarantine} <= pairs(content, keys.quarantine_apps).keys()
+    due |= quarantine
     for name, line in lines.items():
         if line.standing == "ready" and model.waits(name):
             continue  # out of the way from the moment in which somebody would have claimed it

@@ -15,7 +15,7 @@ local BATCH = 100 -- a record has up to 64 KB, so a reply has a few MB at most
 local key, behind = lane_key(lane), prefix .. 'behind:' .. lane
 local head = redis.call('LINDEX', key, 0)
 local held = redis.call('HGET', lease, lane)
-local sending = head and held and tonumber(redis.call('ZSCORE', due_key(lane), lane) or 0) > now
+local sending = head and held and due_at(lane) > now
 
 local count = math.min(BATCH, redis.call('LLEN', key) - (sending and 1 or 0))
 local erased = count > 0 and redis.call('RPOP', key, count) or {}

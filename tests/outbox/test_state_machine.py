@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay
+from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay, schedules
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
 from outbox_model import Event, Model, Standing
 from outbox_model_books import KINDS, NEAR_THE_LIMIT, Kind
@@ -29,6 +29,8 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import Busy
 from insend_relay.outbox.failed_attempt import Burial, FailedAttempt, FailReply, Failure
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.lease import new_token
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -52,6 +54,7 @@ class Life(Corrections, RuleBasedStateMachine):
         self.outbox = Outbox(self.client, namespace="life")
         self.everything = self.client.register_script(EVERYTHING)
         self.model = Model()
+        self.turns = {process: QuarantineTurn(self.outbox, process) for process in ("1", "2")}
         self.claims: list[Claim] = []
         self.seen: list[bytes] = []
 
@@ -107,17 +110,38 @@ class Life(Corrections, RuleBasedStateMachine):
         room=st.integers(1, 5),
         worker=st.sampled_from(["w1", "w2"]),
         order=st.permutations(["a", "b"]),
-        alone=st.sampled_from([True, True, False]),
     )
-    def claim(self, *, room: int, worker: str, order: list[str], alone: bool) -> None:
+    def claim(self, *, room: int, worker: str, order: list[str]) -> None:
         self.fix_the_order(order)
-        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS, alone=alone)
-        for name in self.standing("lapsed"):  # which of those that must wait it came by depends on its room
+        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS)
+        self.find_left()
+        self.model.claimed(claims, room, order)
+        self.claims += claims
+
+    def find_left(self) -> None:
+        """Leases that a claim found and ended without leasing the lane anew; which it came by depends on its room."""
+        for name in self.standing("lapsed"):
             if not self.outbox.read("HEXISTS", self.outbox.keys.lease, name):
                 self.model.found_left(name)
                 self.model.lines[name].standing = "ready"
-        self.model.claimed(claims, room, order, alone=alone)
-        self.claims += claims
+
+    @rule(process=st.sampled_from(["1", "2"]), idle=st.sampled_from([True, True, False]))
+    def claim_quarantined(self, *, process: str, idle: bool) -> None:
+        self.fix_the_order(["a", "b"])
+        turn = self.turns[process]
+        claimed = turn.claim(lease_ms=LEASE_MS, idle=idle, token=process.encode() * 32 + new_token()[32:])
+        self.find_left()
+        self.model.claimed_quarantined(claimed, process, held=turn.held, idle=idle)
+        self.claims += [claimed] if claimed else []
+
+    @precondition(lambda self: self.model.turn)
+    @rule(ends=st.sampled_from(["left", "left", "ran out"]))
+    def the_turn_ends(self, ends: str) -> None:
+        if ends == "left":
+            self.turns[self.model.turn].leave()
+        else:
+            self.client.delete(self.outbox.keys.quarantine_turn)
+        self.model.turn = ""
 
     @precondition(lambda self: self.claims)
     @rule(several=st.lists(picks, min_size=1, max_size=3), more=yes_or_no)
@@ -316,7 +340,8 @@ class Life(Corrections, RuleBasedStateMachine):
     def set_back(self, step_ms: int) -> None:
         """As if the clock had gone back."""
         keys, now = self.outbox.keys, now_ms(self.outbox)
-        for key in (keys.apps, keys.due("a"), keys.due("b")):
+        schedules = (key(app) for key in (keys.due, keys.quarantine) for app in ("a", "b"))
+        for key in (keys.apps, *schedules):
             for member in self.outbox.read("ZRANGE", key, 0, -1):
                 score = float(self.outbox.read("ZSCORE", key, member))
                 if score != NEVER:  # `fix_the_order` puts what is due into 1970, where no step reaches it
@@ -408,9 +433,14 @@ class Life(Corrections, RuleBasedStateMachine):
         self.client.delete(self.outbox.keys.hint)
         publish, _ = self.outbox.look(60_000)
         due = (*self.standing("ready"), *self.standing("lapsed"))
-        waits = {name.partition("/")[0] for name in due if not self.model.waits(name)}
-        if not self.model.outage and not any(map(self.model.waits, due)):
-            assert publish == bool(waits - self.model.operator)
+        if self.model.outage or any(map(self.model.waits, due)):
+            return
+        open_to = {name for name in due if name.partition("/")[0] not in self.model.operator}
+        quarantined = {name for name in open_to if self.model.lines[name].quarantined}
+        if open_to - quarantined:
+            assert publish
+        elif not quarantined or self.model.turn:
+            assert not publish
 
     def fix_the_order(self, order: list[str]) -> None:
         """What is due is taken in an order that does not hang on whether two steps fell into one millisecond."""
@@ -418,7 +448,8 @@ class Life(Corrections, RuleBasedStateMachine):
             if app not in self.model.operator | self.model.outage:
                 self.client.zadd(self.outbox.keys.apps, {app: age}, xx=True)
         for age, name in enumerate(sorted((*self.standing("ready"), *self.standing("lapsed"))), start=1):
-            self.client.zadd(self.outbox.keys.due(name.partition("/")[0]), {name: age}, xx=True)
+            for key in schedules(self.outbox, Lane.parse(name)):
+                self.client.zadd(key, {name: age}, xx=True)
 
     # Picking
 

@@ -12,10 +12,12 @@ from lanes import (
     GUEST,
     LEASE_MS,
     OTHER,
+    PATIENCE_MS,
     books,
     claim,
     claim_one,
     come_due,
+    crash,
     due_in,
     ledger,
     now_ms,
@@ -29,6 +31,7 @@ from insend_relay.outbox import record
 from insend_relay.outbox.errors import OutboxRefused
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import new_token
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -161,10 +164,14 @@ def test_abandoned_starts_add_up_and_leave_the_attempts_as_they_were(outbox: Out
     put(outbox)
     held = claim_one(outbox)
     retry(outbox, held, Tried(held.id, 3, 0, 111, 222, "answered 500"))
-    for _ in range(3):
-        claim_one(outbox)
-        come_due(outbox)
-    assert claim_one(outbox).attempts() == Tried(held.id, 3, 3, 111, 222, "answered 500")
+    crash(outbox, times=2)
+    assert claim(outbox) == []
+    turn = QuarantineTurn(outbox, "host:1")
+    for abandoned in (2, 3):
+        come_due(outbox, ms_ago=PATIENCE_MS)
+        quarantined = turn.claim(lease_ms=LEASE_MS, idle=True)
+        assert quarantined is not None
+        assert quarantined.attempts() == Tried(held.id, 3, abandoned, 111, 222, "answered 500")
 
 
 def test_a_lane_given_back_in_order_is_no_doubt(outbox: Outbox) -> None:

@@ -1,5 +1,13 @@
 -- advance: what happens to a lane when its head has gone. Needs: clock, pump, lane, barrier.
 
+-- Heads of an app's lanes have gone, and what was known of their attempts goes too. The lanes leave quarantine.
+local function forget_attempts(app, lanes)
+  if redis.call('HDEL', trying, unpack(lanes)) > 0 then
+    redis.call('ZREM', failing, unpack(lanes))
+    redis.call('ZREM', prefix .. 'quarantine:' .. app, unpack(lanes))
+  end
+end
+
 -- A guest's lane has a new head, or none: whose barrier that passes is due.
 local function let_pass(guest, first)
   local AT_ONCE = 1000 -- the others are due at the next head, or at their recheck
@@ -9,6 +17,7 @@ local function let_pass(guest, first)
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', behind, '-inf', below, 'LIMIT', 0, AT_ONCE)) do
     redis.call('ZREM', behind, lane)
     redis.call('ZADD', due_key(lane), 'XX', now, lane)
+    redis.call('ZADD', quarantine_key(lane), 'XX', now, lane)
     call_pump()
   end
 end
@@ -19,6 +28,7 @@ end
 -- claim.
 local function advance(app, count, going, version)
   local open = tonumber(redis.call('ZSCORE', apps, app) or 0) <= now
+  local due = prefix .. 'due:' .. app
   local records, gone, held = {}, {}, {}
   for i = 1, count do
     records[i] = ''
@@ -28,7 +38,7 @@ local function advance(app, count, going, version)
     end
     if lane and not following then
       gone[#gone + 1] = lane
-    elseif lane and waits_for_guest(lane, following) then
+    elseif lane and waits_for_guest(lane, following, due) then
       redis.call('HDEL', lease, lane)
     elseif lane then
       local readable = following ~= '' and version_of(following) <= tonumber(version) -- '' would say: there is none
@@ -41,10 +51,10 @@ local function advance(app, count, going, version)
     end
   end
   if #gone > 0 then
-    redis.call('ZREM', prefix .. 'due:' .. app, unpack(gone))
+    redis.call('ZREM', due, unpack(gone))
     redis.call('HDEL', lease, unpack(gone))
   end
-  hold(app, held)
+  hold(due, held)
   return records
 end
 

@@ -11,9 +11,10 @@ local function barrier_of(lane, record)
   return barrier, prefix .. 'behind:' .. guest, lane_key(guest)
 end
 
--- Whether a head must wait, because its guest's lane still holds an event from before it. Then its lane is out of the way
--- until the last of these has gone. The recheck is a safety net: a Redis may have lost its last writes.
-local function waits_for_guest(lane, record)
+-- Whether a head must wait, because its guest's lane still holds an event from before it. Then its lane, which stands in
+-- the schedule `scheduled`, is out of the way until the last of these has gone. The recheck is a safety net: a Redis may
+-- have lost its last writes.
+local function waits_for_guest(lane, record, scheduled)
   local RECHECK_MS = 60000
 
   local barrier, behind, guest_lane = barrier_of(lane, record)
@@ -26,6 +27,6 @@ local function waits_for_guest(lane, record)
     return false
   end
   redis.call('ZADD', behind, barrier, lane)
-  redis.call('ZADD', due_key(lane), now + RECHECK_MS, lane)
+  redis.call('ZADD', scheduled, now + RECHECK_MS, lane)
   return true
 end

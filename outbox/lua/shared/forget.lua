@@ -7,8 +7,7 @@ local function forget_head(lane, head)
     redis.call('ZREM', waits_in, lane)
   end
   redis.call('HDEL', lease, lane)
-  redis.call('HDEL', trying, lane)
-  redis.call('ZREM', failing, lane)
+  forget_attempts(app_of(lane), {lane})
   give_back_probe(lane)
 end
 

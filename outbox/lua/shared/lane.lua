@@ -7,8 +7,44 @@ local function app_of(lane)
   return string.match(lane, '^[^/]*')
 end
 
+-- An app has two schedules, due and quarantine, and a lane with records stands in one of them: lane -> from when it may be
+-- claimed. A crash ends all POSTs that are in flight in the process, so an event that crashes its worker is found on one
+-- lane among many. A head with two crashed workers goes into quarantine and is sent with nothing beside it: from then on
+-- only its own crashes count against it.
+local QUARANTINED_FROM = 2
+
 local function due_key(lane)
   return prefix .. 'due:' .. app_of(lane)
+end
+
+local function quarantine_key(lane)
+  return prefix .. 'quarantine:' .. app_of(lane)
+end
+
+-- Whether a head belongs in quarantine, by what `trying` holds of it ('' or nil: nothing).
+local function crashes(tried)
+  return tried and #tried >= 20 and struct.unpack('>I2', tried, 19) >= QUARANTINED_FROM
+end
+
+-- The schedule in which a lane belongs, and the other one.
+local function schedule_of(lane, tried)
+  if crashes(tried) then
+    return quarantine_key(lane), due_key(lane)
+  end
+  return due_key(lane), quarantine_key(lane)
+end
+
+-- When the lane is due, in whichever schedule it stands; 0 when in none.
+local function due_at(lane)
+  local at = redis.call('ZSCORE', due_key(lane), lane) or redis.call('ZSCORE', quarantine_key(lane), lane)
+  return tonumber(at or 0)
+end
+
+-- Put a lane into the schedule where its head belongs.
+local function schedule(lane, at, tried)
+  local here, other = schedule_of(lane, tried)
+  redis.call('ZREM', other, lane)
+  redis.call('ZADD', here, at, lane)
 end
 
 -- A stored lease: the fencing token of its claim (40 bytes), the id of the head (16), the holder's name (outbox/lease.py).
@@ -38,10 +74,10 @@ local function standing(lane, token, id)
   return 'HEAD', head, worker
 end
 
--- Lease lanes of an app: {lane, token, head record, worker, lease_ms}, ... The padding makes each lease longer than 64
+-- Lease lanes of one schedule: {lane, token, head record, worker, lease_ms}, ... The padding makes each lease longer than 64
 -- bytes. Redis would keep a few shorter ones in one packed string and search all of them for each look, a quarter of its
 -- time.
-local function hold(app, held)
+local function hold(scheduled, held)
   if #held == 0 then
     return
   end
@@ -54,7 +90,7 @@ local function hold(app, held)
   end
   redis.call('HDEL', lease, unpack(lanes)) -- a first write that a full Redis allows
   redis.call('HSET', lease, unpack(leases))
-  redis.call('ZADD', prefix .. 'due:' .. app, unpack(due))
+  redis.call('ZADD', scheduled, unpack(due))
 end
 
 -- This event may have reached the tracker without our knowing: should it arrive twice, it is one of these. After a step
@@ -66,9 +102,10 @@ local function mark_doubtful(id)
   redis.call('ZREMRANGEBYRANK', doubtful, 0, -10001)
 end
 
+-- Give a lane back, after what is known of its head has been written.
 local function make_due(lane, delay_ms)
   redis.call('HDEL', lease, lane)
-  redis.call('ZADD', due_key(lane), now + delay_ms, lane)
+  schedule(lane, now + delay_ms, redis.call('HGET', trying, lane))
   if delay_ms == 0 then
     call_pump()
   end

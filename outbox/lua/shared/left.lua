@@ -1,4 +1,4 @@
--- left: what every way out of a lane has in common. Needs: clock, record, books, tally, replays.
+-- left: what every way out of a lane has in common. Needs: clock, record, advance, books, tally, replays.
 
 -- Several records are delivered or discarded; see book_row.
 local function book_all(app, records, to)
@@ -17,8 +17,7 @@ end
 -- replay had sent.
 local function records_left(app, heads, records, how)
   if #heads > 0 then
-    redis.call('HDEL', trying, unpack(heads))
-    redis.call('ZREM', failing, unpack(heads))
+    forget_attempts(app, heads)
   end
   if #records == 1 then
     book(app, records[1], 'waiting', how)
