@@ -5,9 +5,7 @@ them live in a thread of their own (``GreenThread``) and share a line to Redis (
 again every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there
 is nothing to do, it ends, so that Celery gets its word in.
 
-An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): to make room for it no
-further lane is begun and those under way are given back after their event, unless another process takes it meanwhile;
-and while it is under way nothing is claimed.
+An event that has crashed two workers is sent with nothing beside it: ``quarantine`` says when.
 """
 
 from __future__ import annotations
@@ -19,13 +17,15 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator, Sequence
 
 import gevent
 import gevent.event
 
-from insend_relay.outbox.claim import Claims
+from insend_relay.outbox.claim import Claim, Claims
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
 from insend_relay.outbox.lease import new_token
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import descriptors
@@ -36,6 +36,7 @@ from insend_relay.worker.line import Line
 from insend_relay.worker.permits import Permits
 from insend_relay.worker.policy import Policy, breaker_limits
 from insend_relay.worker.progress import Progress, Track
+from insend_relay.worker.quarantine import Quarantine
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
 from insend_relay.worker.tracker import Tracker
@@ -44,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.01  # between two looks while there is room: what an event waits at most when somebody delivers
 AT_ONCE = 64  # lanes of a claim: it takes about a millisecond, in which Redis serves nobody else
-MAKE_ROOM_SECONDS = 0.1  # between two looks whether it still has to; each takes the hint back
 LINGER_SECONDS = 0.25  # it goes on looking this long after the last work: a hint for every event would cost more
 GARBAGE = 20_000  # objects between two collections: an event leaves none behind that counting references does not free
 FILES = 64  # that a process has open besides its connections to the tracker
@@ -73,10 +73,8 @@ class Delivery:
         self._line: Line | None = None
         self._concurrency = Concurrency(most)
         self._under_way = 0  # lanes
+        self._lease_ms = round(settings.lease_seconds * 1000)
         self._unheard: list[bytes] = []  # the tokens of claims whose answer never came
-        self._alone = False  # an event is under way that must have nothing beside it
-        self._makes_room = False  # such an event waits until nothing is under way here, unless another process takes it
-        self._asks_again_at = 0.0
         self._running = threading.Lock()
         self._slice_ends = 0.0
         self._layout_known = False
@@ -132,6 +130,7 @@ class Delivery:
         self._lane_ended = gevent.event.Event()
         self._crew = Crew(self._work_on)
         self._permits = Permits(self._concurrency)
+        self._quarantine = Quarantine(QuarantineTurn(self._outbox, self.worker))
         self._workshop = Workshop(
             self._outbox,
             self._tracker,
@@ -145,6 +144,7 @@ class Delivery:
             go_on=self._go_on,
             must_go=self._must_go,
             gives_way=self._gives_way,
+            quarantine=self._quarantine,
         )
 
     def _run(self) -> bool:
@@ -155,28 +155,24 @@ class Delivery:
         helped = False
         while self._go_on():
             self._track.step()
-            if not self._under_way:
-                self._alone = self._makes_room = False
             self._lane_ended.clear()
             self._concurrency.look()
             claimed_at = time.monotonic()
-            waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
-            waits = waits or claimed_at < self._tracker.redial.at
+            redials = claimed_at < self._tracker.redial.at
+            waits = redials or self._quarantine.in_turn
             room = 0 if waits else self._room()
             last = not waits and not self._under_way and claimed_at - busy_at > LINGER_SECONDS
             claims = self._claim(room, last=last) if room else Claims()
             if room:
-                self._alone, self._makes_room = claims.alone, claims.make_room
-                self._asks_again_at = claimed_at + MAKE_ROOM_SECONDS
-            if last and not claims:
+                self._quarantine.present = claims.quarantine
+            self._begin(claims, claimed_at)
+            if not redials and self._turn_at_quarantine():
+                helped = False
+            if last and not self._under_way and not self._quarantine.in_turn:
                 return False
-            self._under_way += len(claims)
-            permitted = self._permits.take(len(claims))
-            for number, claim in enumerate(claims):
-                self._crew.take(LaneRun(self._workshop, claim, claimed_at, permitted=number < permitted))
             if self._under_way:
                 busy_at = time.monotonic()
-            if not helped and (self._alone or self._makes_room or self._full()):
+            if not helped and (self._quarantine.in_turn or self._full()):
                 helped = True
                 with contextlib.suppress(OutboxError):
                     self._outbox.wake()  # others may be free
@@ -186,20 +182,41 @@ class Delivery:
 
     def _claim(self, room: int, *, last: bool) -> Claims:
         """``last`` takes the hint back in the same step that finds nothing: whoever appends next is heard."""
+        linger_ms = 0 if last else round(LINGER_SECONDS * 1000)
+        with self._claiming() as token:
+            return self._outbox.claim(self.worker, room, token=token, lease_ms=self._lease_ms, linger_ms=linger_ms)
+
+    def _turn_at_quarantine(self) -> bool:
+        """Begin the next event from quarantine, if it is this process's turn; whether the turn begins."""
+        had = self._quarantine.in_turn
+        if not self._quarantine.may_claim(in_flight=self._under_way):
+            return False
+        claimed_at = time.monotonic()
+        with self._claiming() as token:
+            claim = self._quarantine.claim(in_flight=self._under_way, lease_ms=self._lease_ms, token=token)
+        if claim is not None:
+            self._begin([claim], claimed_at)
+        return self._quarantine.in_turn and not had
+
+    @contextlib.contextmanager
+    def _claiming(self) -> Iterator[bytes]:
+        """A token for a claim; should its answer not come, the next claim first gives back what this one leased."""
         while self._unheard:
             self._outbox.unclaim(self._unheard[-1])
             self._unheard.pop()
-        lease_ms = round(self._settings.lease_seconds * 1000)
-        linger_ms = 0 if last else round(LINGER_SECONDS * 1000)
         token = new_token()
         try:
-            return self._outbox.claim(
-                self.worker, room, token=token, lease_ms=lease_ms, linger_ms=linger_ms, alone=not self._under_way
-            )
+            yield token
         except OutboxUnreachable as error:
             if error.unknown:  # it may have leased lanes that we do not know of
                 self._unheard.append(token)
             raise
+
+    def _begin(self, claims: Sequence[Claim], claimed_at: float) -> None:
+        self._under_way += len(claims)
+        permitted = self._permits.take(len(claims))
+        for number, claim in enumerate(claims):
+            self._crew.take(LaneRun(self._workshop, claim, claimed_at, permitted=number < permitted))
 
     def _work_on(self, lane: LaneRun) -> None:
         try:
@@ -225,6 +242,8 @@ class Delivery:
 
     def _close(self) -> None:
         self._drain()
+        with contextlib.suppress(OutboxError):
+            self._quarantine.leave()
         self._tracker.close()
         if self._line is not None:
             self._line.close()
@@ -250,7 +269,7 @@ class Delivery:
         return self._permits.exhausted or self._under_way >= self._most
 
     def _gives_way(self) -> bool:
-        return self._alone or self._makes_room or self._under_way > self._most
+        return self._under_way > self._most
 
     def _go_on(self) -> bool:
         return not self.stop.asked and time.monotonic() < self._slice_ends

@@ -36,6 +36,7 @@ from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.permits import Permits
 from insend_relay.worker.policy import Policy
+from insend_relay.worker.quarantine import Quarantine
 from insend_relay.worker.redial import MAX_SECONDS
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.tracker import Tracker
@@ -66,7 +67,8 @@ class Workshop:
         settings: All others.
         go_on: Whether to take a further event of a lane.
         must_go: Whether the process can wait for nothing any more.
-        gives_way: Whether a lane is given back after its event: one must be sent alone, or far too many are under way.
+        gives_way: Whether a lane is given back after its event, because too many lanes are in flight.
+        quarantine: While it has its turn, nothing begins beside its event.
         pauses: App -> until when it is paused, on the monotonic clock, as far as we were told: for lanes that were
             claimed before that.
         faults: App -> what was wrong at its last pause or probe, as far as we were told.
@@ -84,6 +86,7 @@ class Workshop:
     go_on: Callable[[], bool]
     must_go: Callable[[], bool]
     gives_way: Callable[[], bool]
+    quarantine: Quarantine
     pauses: dict[str, float] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
 
@@ -160,6 +163,8 @@ class LaneRun:
                 self._permitted = True
                 if time.monotonic() < shop.pauses.get(claim.app, 0):
                     return None
+            if shop.quarantine.in_turn and not claim.quarantined:
+                return None
             if not shop.go_on() or self._lease_rest() < shop.settings.post_timeout_seconds + MARGIN_SECONDS:
                 return None
             call = shop.concurrency.begin(full=shop.full())
@@ -312,7 +317,7 @@ class LaneRun:
 
     def _renewed_lease_ms(self) -> int:
         """The lease for a further event of this lane; 0 when none is wanted."""
-        if not self._shop.go_on() or self._shop.gives_way():
+        if not self._shop.go_on() or self._shop.gives_way() or self._shop.quarantine.in_turn:
             return 0
         self._lease_from = time.monotonic()
         return round(self._shop.settings.lease_seconds * 1000)

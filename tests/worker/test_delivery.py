@@ -19,6 +19,7 @@ import pytest
 import redis
 from answering import answer, answering
 from delivering import APP, Append, drained, ledger, payload
+from lanes import LEASE_MS, PATIENCE_MS, claim, come_due, crash
 from waiting import wait_until
 
 from insend_relay.console.sandbox.sandbox import Received, Sandbox
@@ -31,6 +32,7 @@ from insend_relay.outbox.claim import Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -328,9 +330,14 @@ def test_an_event_that_kills_its_worker_again_and_again_is_buried(
 ) -> None:
     append("1", 1)
     append("1", 2)
-    for _ in range(6):  # the first is no sign yet; then five leases that nobody came back for
-        assert outbox.claim("a worker that dies", 1, lease_ms=1)
-        wait_until(lambda: outbox.look(1)[1] > 0)
+    lane = Lane(APP, "v", "1")
+    crash(outbox, lane, times=2)
+    assert claim(outbox) == []
+    turn = QuarantineTurn(outbox, "host:1")
+    for _ in range(4):
+        come_due(outbox, lane, ms_ago=PATIENCE_MS)
+        assert turn.claim(lease_ms=LEASE_MS, idle=True)
+    come_due(outbox, lane, ms_ago=PATIENCE_MS)
     with delivering():
         books = drained(outbox)
     assert letters(outbox) == [("custom", CRASHED)]
