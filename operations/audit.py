@@ -89,6 +89,7 @@ def _walk(outbox: Outbox) -> _Found:
     places = [
         (keys.lane(""), found.lanes),
         (keys.due(""), found.apps),
+        (keys.quarantine(""), found.apps),
         (keys.behind(""), found.guests),
         (keys.books_of(""), found.books),
         (keys.dead_index(""), found.indexes),
@@ -124,19 +125,27 @@ def _not_indexed(outbox: Outbox, found: _Found) -> Iterator[str]:
             yield f"app {app}: has dead letters and is not in dead:apps"
 
 
-_STUCK = "return redis.call('LLEN', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
+_SCHEDULES = """
+local due, quarantine = redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('ZSCORE', KEYS[3], ARGV[1])
+return redis.call('LLEN', KEYS[1]) == 0 and 1 or (due and 1 or 0) + (quarantine and 1 or 0)
+"""
 _LEFT_OVER = """
 local named = redis.call(ARGV[2], KEYS[2], ARGV[1])
 return redis.call('LLEN', KEYS[1]) == 0 and named and named ~= 0 and 1 or 0
 """
 _NOT_IN_SET = "return redis.call('ZCARD', KEYS[1]) > 0 and redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 0 and 1 or 0"
-_NOT_AN_APP = "return redis.call('ZCARD', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
+_NOT_LISTED = "return redis.call('ZCARD', KEYS[1]) > 0 and not redis.call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0"
 
 
-def _stuck(outbox: Outbox, lane: str) -> bool:
-    """Whether events wait in the lane and nobody will claim them."""
-    due = outbox.keys.due(lane.partition("/")[0])
-    return bool(outbox.read("EVAL", _STUCK, 2, outbox.keys.lane(lane), due, lane))
+def _schedules(outbox: Outbox, lane: str) -> int:
+    """In how many schedules of its app the lane stands; 1 if it holds nothing by now."""
+    keys, app = outbox.keys, lane.partition("/")[0]
+    return int(outbox.read("EVAL", _SCHEDULES, 3, keys.lane(lane), keys.due(app), keys.quarantine(app), lane))
+
+
+def _listed_in(outbox: Outbox, schedule: str, apps: str, app: str) -> bool:
+    """Whether an app whose schedule holds lanes is in a set of apps."""
+    return not outbox.read("EVAL", _NOT_LISTED, 2, schedule, apps, app)
 
 
 def _names_empty(outbox: Outbox, ask: str, key: str, member: str | bytes, lane: str) -> bool:
@@ -149,11 +158,18 @@ def _unscheduled(outbox: Outbox, found: _Found) -> Iterator[str]:
     for lane in found.lanes:
         if not _is_lane(lane):
             yield f"lane {lane}: that is no lane's name"
-        elif _stuck(outbox, lane):
-            yield f"lane {lane}: holds events and is not in its app's schedule, so nobody will claim them"
+            continue
+        schedules = _schedules(outbox, lane)
+        if not schedules:
+            yield f"lane {lane}: holds events and is not in its app's schedules, so no worker will claim them"
+        elif schedules > 1:
+            yield f"lane {lane}: is in due and in quarantine, so it may be claimed out of turn"
+    keys = outbox.keys
     for app in found.apps:
-        if outbox.read("EVAL", _NOT_AN_APP, 2, outbox.keys.due(app), outbox.keys.apps, app):
-            yield f"app {app}: has a schedule and is not among the apps, so nobody will claim its events"
+        if not all(_listed_in(outbox, schedule, keys.apps, app) for schedule in (keys.due(app), keys.quarantine(app))):
+            yield f"app {app}: has a schedule and is not among the apps, so no worker will claim its events"
+        if not _listed_in(outbox, keys.quarantine(app), keys.quarantine_apps, app):
+            yield f"app {app}: has lanes in quarantine and is not in quarantine_apps, so no worker will claim them"
 
 
 def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
@@ -164,6 +180,7 @@ def _left_over(outbox: Outbox, found: _Found) -> Iterator[str]:
         ("HSCAN", "HEXISTS", "trying", keys.trying),
         ("ZSCAN", "ZSCORE", "failing", keys.failing),
         *(("ZSCAN", "ZSCORE", f"due:{app}", keys.due(app)) for app in found.apps),
+        *(("ZSCAN", "ZSCORE", f"quarantine:{app}", keys.quarantine(app)) for app in found.apps),
         *(("ZSCAN", "ZSCORE", f"behind:{guest}", keys.behind(guest)) for guest in found.guests),
     ]
     for walk, ask, name, key in places:

@@ -110,6 +110,7 @@ class Status:
         no_visitor: Calls that named no visitor and left no event.
         oldest_waiting_seconds: The age of the oldest waiting event; None when none waits.
         held_lanes: Visitors whose first event is being tried again.
+        quarantined_lanes: Those of them whose first event has crashed two workers, so that it is sent alone.
         paused: The apps that are held back as a whole.
         redis_headroom_bytes: What is left up to maxmemory; None when unlimited or unknown.
         full_in_seconds: When that is used up at the pace of the last minutes; None when it is not in sight.
@@ -151,6 +152,7 @@ class Status:
     far_ahead: FarAhead = NOTHING_AHEAD
     types: Book = field(default_factory=dict)
     apps: list[AppBooks] = field(default_factory=list)
+    quarantined_lanes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
@@ -166,6 +168,7 @@ class Status:
             "no_visitor": self.no_visitor,
             "oldest_waiting_seconds": self.oldest_waiting_seconds,
             "held_lanes": self.held_lanes,
+            "quarantined_lanes": self.quarantined_lanes,
             "paused": [paused.as_dict() for paused in self.paused],
             "redis_headroom_bytes": self.redis_headroom_bytes,
             "redis_full_in_seconds": self.full_in_seconds,
@@ -230,6 +233,7 @@ def read_status(
         far_ahead=_far_ahead(outbox),
         types=types,
         apps=read_apps(outbox, MAX_BOOKS),
+        quarantined_lanes=_quarantined(outbox),
     )
 
 
@@ -268,7 +272,7 @@ def read_paused(outbox: Outbox, app: str) -> Paused | None:
     operator, since, until, reason, fault, last_ok = outbox.read("HMGET", outbox.keys.outage(app), *names)
     if operator is None and since is None:
         return None
-    held = int(outbox.read("ZCARD", outbox.keys.due(app)))
+    held = sum(int(outbox.read("ZCARD", key)) for key in (outbox.keys.due(app), outbox.keys.quarantine(app)))
     if operator is not None:
         return Paused(app, int(operator), None, "paused by an operator", operator=True, held=held)
     return Paused(
@@ -311,6 +315,12 @@ def _births_in_trouble(outbox: Outbox) -> list[int]:
     """When the oldest head that has failed was accepted, if there is one."""
     oldest = pairs(outbox.read("ZRANGE", outbox.keys.failing, 0, 0, "WITHSCORES"))
     return [int(float(accepted_at)) for _, accepted_at in oldest]
+
+
+def _quarantined(outbox: Outbox) -> int:
+    """How many lanes are in quarantine. ``_births_in_trouble`` knows their heads."""
+    apps = [name.decode() for name in outbox.read("ZRANGE", outbox.keys.quarantine_apps, 0, MOST_APPS - 1)]
+    return sum(int(outbox.read("ZCARD", outbox.keys.quarantine(app))) for app in apps)
 
 
 def _failing(outbox: Outbox, paused: set[str], now_ms: int) -> Failing | None:

@@ -15,6 +15,7 @@ from insend_relay.outbox.errors import Busy, NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import holder_of
 from insend_relay.outbox.letter import letter_meta, type_of
+from insend_relay.outbox.quarantine import QUARANTINED_FROM
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
@@ -127,6 +128,8 @@ def explain(
 
 def _why_again(tried: Tried, due_in_ms: int) -> str:
     wait = f"next attempt in {span(due_in_ms / 1000)}" if due_in_ms > 0 else "waiting for a free worker"
+    if tried.abandoned >= QUARANTINED_FROM:
+        return f"{tried.abandoned} workers crashed while they sent it, so it is sent with nothing beside it; {wait}"
     if tried.attempts or tried.outcome:
         count = f"attempt {tried.attempts} failed" if tried.attempts else "an attempt failed and was not counted"
         return f"{count} ({tried.outcome or 'no outcome known'}), {wait}"
@@ -146,7 +149,7 @@ def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
     tried = Tried.unpack(outbox.read("HGET", keys.trying, name) or b"", data[17:33])
     lease = outbox.read("HGET", keys.lease, name)
     leased_by = None if lease is None else holder_of(lease)
-    due_at = outbox.read("ZSCORE", keys.due(lane.app), name)
+    due_at = outbox.read("ZSCORE", keys.due(lane.app), name) or outbox.read("ZSCORE", keys.quarantine(lane.app), name)
     due_in_ms = None if due_at is None else max(0, int(float(due_at)) - read_clock(outbox))
     paused = read_paused(outbox, lane.app)
     return LaneView(

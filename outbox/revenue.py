@@ -44,8 +44,8 @@ def _of_float(value: float) -> int | None:
     if not math.isfinite(value) or not -1 < value < LIMIT:
         return None
     units = round(value * UNITS)
-    # A division is rounded to the nearest float. If that is the value, a number of 4 decimals reads as the value, and below
-    # the limit no other one does.
+    # A division is rounded to the nearest float. If that is the value, a number of 4 decimals reads as the value, and
+    # below the limit no other one does.
     if units / UNITS == value and value < _SPARSE:
         return units
     return _of_decimal(Decimal(repr(value)))

@@ -114,6 +114,7 @@ def _shown(found: Status, said: Verdict) -> RenderableType:
         ("spooled", found.spooled),
         ("duplicates possible", found.duplicates_possible),
         ("visitors held back", found.held_lanes),
+        *([("of these in quarantine", found.quarantined_lanes)] if found.quarantined_lanes else []),
         ("workers alive", found.workers.alive),
     ]
     if found.no_visitor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from attempts import retry
-from lanes import ALICE, BOB, GUEST, OTHER, bury, claim, discard, ledger, letter, purchase, put
+from lanes import ALICE, BOB, GUEST, OTHER, bury, claim, discard, ledger, letter, purchase, put, quarantine
 from lanes import replay as replay_one
 from waiting import wait_until
 
@@ -29,8 +29,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 WRITTEN, RESERVED = DOCS.read_text(encoding="utf-8").split("## Reserved keys")
 
 
+POISON = Lane("shop", "v", "poison")
+
+
 def busy_day(outbox: Outbox) -> None:
     """Events in every state there is."""
+    quarantine(outbox, POISON)
     letters = [letter(outbox, lane, purchase("2.5")) for lane in (ALICE, BOB, GUEST)]
     replay_one(outbox, letters[0])
     discard(outbox, letters[1])
@@ -117,6 +121,19 @@ SWAPPED = record.encode(record.Record(bytes(16), 1, 1, 0, "", purchase("9"), fac
         (lambda keys: ("HINCRBY", keys.books_of("shop/5"), "buried", 1), r"books, purchase: buried is 3 in the whole"),
         (lambda keys: ("ZREM", keys.due("second"), str(OTHER)), r"lane second/v/alice: holds events and is not in"),
         (lambda keys: ("ZADD", keys.due("shop"), 1, "shop/v/none"), r"lane shop/v/none: is in due:shop and holds no"),
+        (
+            lambda keys: ("ZADD", keys.due("shop"), 9e12, str(POISON)),
+            r"lane shop/v/poison: is in due and in quarantine",
+        ),
+        (
+            lambda keys: ("ZREM", keys.quarantine("shop"), str(POISON)),
+            r"lane shop/v/poison: holds events and is not in",
+        ),
+        (lambda keys: ("ZADD", keys.quarantine("shop"), 1, "shop/v/none"), r"lane shop/v/none: is in quarantine:shop"),
+        (
+            lambda keys: ("DEL", keys.quarantine_apps),
+            r"app shop: has lanes in quarantine and is not in quarantine_apps",
+        ),
         (lambda keys: ("ZREM", keys.apps, "second"), r"app second: has a schedule and is not among the apps"),
         (lambda keys: ("HSET", keys.lease, "shop/v/none", "x"), r"lane shop/v/none: is in lease and holds no event"),
         (lambda keys: ("HSET", keys.trying, "shop/v/none", "x"), r"lane shop/v/none: is in trying and holds no event"),
@@ -277,7 +294,7 @@ def test_the_table_in_the_docs_names_exactly_the_keys_that_there_are() -> None:
     }
     families = {keys.due("APP"), keys.lane("LANE"), keys.outage("APP"), keys.suspects("APP"), keys.replay("RUN")}
     families |= {keys.dead_index("APP"), keys.latency("APP"), keys.books_of("TYPE"), keys.books_of("APP/TYPE")}
-    families |= {keys.behind("LANE"), keys.slot("SLOT"), keys.spool("FILE")}
+    families |= {keys.quarantine("APP"), keys.behind("LANE"), keys.slot("SLOT"), keys.spool("FILE")}
     families |= {keys.prefix + name for name in ("pulse:MINUTE", "once:APP:KEY", "erased:HASH")}  # spelled by scripts
     assert documented == {name.removeprefix(keys.prefix).replace("{NAMESPACE}:", "") for name in fixed | families}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from attempts import last_attempt, pause, retry
-from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put, snapshot
+from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put, quarantine, snapshot
 from lanes import replay as replay_one
 from sample_status import AT_0211, OK
 
@@ -113,6 +113,16 @@ def test_the_oldest_waiting_event_is_found_though_it_waits_for_its_retry(outbox:
     found = read_status(outbox, now_ms=born + 7_500)
     assert found.oldest_waiting_seconds == 7.5
     assert found.held_lanes == 1
+
+
+def test_lanes_in_quarantine_are_counted_and_the_age_of_their_events_too(outbox: Outbox) -> None:
+    quarantine(outbox, ALICE)
+    born = int.from_bytes(outbox.read("LINDEX", outbox.keys.lane(ALICE), 0)[9:17])
+    put(outbox, BOB)
+    found = read_status(outbox, now_ms=born + 7_500)
+    assert (found.quarantined_lanes, found.held_lanes, found.oldest_waiting_seconds) == (1, 1, 7.5)
+    outbox.pause("shop")
+    assert [pause.held for pause in read_status(outbox).paused] == [2]
 
 
 def test_reading_takes_the_same_number_of_commands_however_many_lanes_there_are(outbox: Outbox) -> None:
@@ -226,7 +236,8 @@ def test_a_probe_that_no_worker_sends_for_a_minute_is_a_stall_too(outbox: Outbox
 def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     found = replace(OK, paused=[DOWN, BY_HAND], full_in_seconds=5.0).as_dict()
     documented = {"accepted", "delivered", "waiting", "dead", "discarded", "replayed", "spooled", "duplicates_possible"}
-    documented |= {"oldest_waiting_seconds", "held_lanes", "paused", "redis_headroom_bytes", "balanced"}
+    documented |= {"oldest_waiting_seconds", "held_lanes", "quarantined_lanes", "paused"}
+    documented |= {"redis_headroom_bytes", "balanced"}
     documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
     documented |= {"undelivered_seconds", "types", "apps"}
     assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "far_ahead", "now_ms"}

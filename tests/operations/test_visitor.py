@@ -21,6 +21,7 @@ from lanes import (
     ledger,
     open_in,
     put,
+    quarantine,
     waiting,
 )
 
@@ -71,6 +72,13 @@ def test_a_uid_of_any_text_is_found_shown_and_buried_as_it_was_sent(outbox: Outb
 def test_a_uid_that_has_nothing_waiting_or_is_none_has_no_lanes(outbox: Outbox, uid: str) -> None:
     put(outbox, ALICE)
     assert look_up(outbox, uid) == []
+
+
+def test_a_lane_in_quarantine_says_so(outbox: Outbox) -> None:
+    quarantine(outbox, ALICE)
+    (view,) = look_up(outbox, "alice")
+    crashed = "2 workers crashed while they sent it, so it is sent with nothing beside it"
+    assert (view.why, view.due_in_ms) == (f"{crashed}; waiting for a free worker", 0)
 
 
 def test_a_lane_that_is_ready_says_so(outbox: Outbox) -> None:
