@@ -84,6 +84,13 @@ def test_lua_reads_the_header_as_python_does(outbox: Outbox, original: Record) -
     ]
 
 
+@pytest.mark.parametrize(
+    "uid", ["x" * 128, "x" * 129, "я" * 21, "я" * 22, "u" * 60_000, "~", "%2F", "a/v/b", "\n"], ids=len
+)
+def test_lua_names_a_lane_as_python_does_also_where_that_takes_a_hash(outbox: Outbox, uid: str) -> None:
+    assert read_by_lua(outbox, record.encode(RECORD._replace(guest_uid=uid)))[-1] == encoded(uid).encode()
+
+
 def test_no_cut_of_a_record_breaks_a_script(outbox: Outbox) -> None:
     data = record.encode(RECORD)
     for length in range(17, len(data)):
