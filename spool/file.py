@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import quote
 
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
-from insend_relay.outbox.process import PerProcess
+from insend_relay.outbox.process import PerProcess, renew_in_children
 from insend_relay.spool.handles import BUSY, Handle, Handles
 
 try:
@@ -336,5 +336,5 @@ def _forget_locks_of_parents() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # What must happen before a fork, and in a child that never uses the spool. The rest is found out at the next use.
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_locks_of_parents)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+renew_in_children(_forget_locks_of_parents)  # also in one that never uses the spool
