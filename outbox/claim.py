@@ -68,6 +68,10 @@ class Claims(list[Claim]):
 
     Attributes:
         quarantine: Whether lanes are in quarantine, of whichever app (``outbox/quarantine.py``).
+        lingers: The caller is called by the wake-up list from now on, for the time that it asked for at most.
+        quiet_ms: If it lingers, for how long nothing comes due by itself.
     """
 
     quarantine = False
+    lingers = False
+    quiet_ms = 0

@@ -152,6 +152,8 @@ class Keys:
         self.failing = prefix + "failing"
         self.doubtful = prefix + "doubtful"
         self.wake = prefix + "wake"
+        self.wake_delivery = prefix + "wake:delivery"
+        self.lingering = prefix + "lingering"
         self.hint = prefix + "hint"
         self.quarantine_apps = prefix + "quarantine_apps"
         self.quarantine_turn = prefix + "quarantine_turn"
@@ -163,11 +165,12 @@ class Keys:
         self.workers = prefix + "workers"
         self.epoch = prefix + "epoch"
         self.jumps = prefix + "jumps"
-        lanes = (self.apps, self.lease, self.trying, self.failing, self.doubtful, self.wake, self.hint)
+        lanes = (self.apps, self.lease, self.trying, self.failing, self.doubtful)
+        waking = (self.wake, self.wake_delivery, self.lingering, self.hint)
         quarantine = (self.quarantine_apps, self.quarantine_turn)
         letters = (self.dead, self.dead_apps, self.dead_groups, self.replaying, self.replays)
         others = (self.ledger, self.books, self.workers, self.epoch, self.jumps)
-        self._fixed = frozenset((*lanes, *quarantine, *letters, *others))
+        self._fixed = frozenset((*lanes, *waking, *quarantine, *letters, *others))
 
     def due(self, app: str) -> str:
         """The app's schedule: lane -> ms from which it may be claimed."""

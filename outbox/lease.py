@@ -43,6 +43,11 @@ def new_token() -> bytes:
     return process.name + next(process.claims).to_bytes(8)
 
 
+def process_name() -> bytes:
+    """The first 32 bytes of each token of this process."""
+    return _process.get().name
+
+
 def head_of(lease: bytes) -> bytes:
     """The id of the event that a stored lease is for."""
     return lease[TOKEN_BYTES:_ID_END]

@@ -20,7 +20,7 @@ from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull
 from insend_relay.outbox.failed_attempt import FailedAttempt, FailReply
 from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
-from insend_relay.outbox.lease import new_token, shown
+from insend_relay.outbox.lease import new_token, process_name, shown
 from insend_relay.outbox.letter import group
 from insend_relay.outbox.scripts import Scripts
 
@@ -141,10 +141,10 @@ class Outbox:
             room: How many lanes the caller can work on now; more than a thousand are not taken at a time.
             lease_ms: How long no other holder may have them.
             token: From ``new_token``, for a caller that will ``unclaim`` it if no answer comes.
-            linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
+            linger_ms: For how long the caller waits to be called when there are fewer lanes than room; 0: not at all.
         """
         token = token or new_token()
-        now_ms, quarantine, *lanes = self._run(
+        now_ms, quiet_ms, quarantine, *lanes = self._run(
             "claim",
             worker=worker,
             token=token,
@@ -156,6 +156,7 @@ class Outbox:
         claims = Claims(
             Claim(lane.decode(), token, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
         )
+        claims.lingers, claims.quiet_ms = quiet_ms >= 0, max(0, quiet_ms)
         claims.quarantine = bool(quarantine)
         return claims
 
@@ -164,8 +165,8 @@ class Outbox:
         self._run("unclaim", token=token)
 
     def wake(self) -> None:
-        """Call a pump: there is more due than the caller can take."""
-        self._run("wake")
+        """Call another process that lingers, or else a pump: there is more due than the caller can take."""
+        self._run("wake", process=process_name())
 
     def seize(self, lane: Lane | str, worker: str, *, lease_ms: int) -> Claim | None:
         """Lease one lane for an operator, due or not, paused or not; None when nothing waits in it.

@@ -51,7 +51,7 @@ def recount(keys: Keys, model: Model, reply: list[Any]) -> None:
     scores = pairs(content, keys.apps)
     assert scores.keys() == {app.encode() for app in model.apps}
     assert {app for app in model.apps if float(scores[app.encode()]) == NEVER} == model.operator
-    assert len(content.get(keys.wake, [])) <= 1
+    assert all(len(content.get(key, [])) <= 1 for key in (keys.wake, keys.wake_delivery))
     once = [key for key in content if key.startswith(keys.prefix + "once:")]
     assert len(once) == len(model.once)
     assert all(lives[key] > 0 for key in once)

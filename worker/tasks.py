@@ -30,13 +30,9 @@ def register(app: Celery, runtime: Runtime, settings: Settings) -> None:
         """Lanes are due: claim them and deliver their events."""
         with runtime.signals_stop() as process:
             try:
-                more = process.delivery.run()
+                process.delivery.run()
             except OutboxError as error:
                 logger.warning("cannot ask the outbox for lanes: %s", error)
-                return
-            if more:
-                with contextlib.suppress(OutboxError):  # the pump looks by itself, only later
-                    process.outbox.wake()
 
     @app.task(name="worker.replay")
     def replay(run_id: str, turn: int = 0) -> None:

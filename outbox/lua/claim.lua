@@ -1,11 +1,12 @@
 -- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
 -- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps
 -- ARGV: prefix worker token room lease_ms linger_ms version
--- Returns: {now ms, 1 if lanes are in quarantine else 0, {lane, head record, trying or '', 'PROBE' if it is one}, ...}
+-- Returns: {now ms, ms for which nothing comes due by itself, 1 if lanes are in quarantine else 0, {lane, head record, trying or '', 'PROBE' if it is one}, ...}
 -- Invariant: a lane is leased to one holder at a time. A lease that is found on a due lane was left by a worker that
 --   never said how it ended: its head is marked doubtful before it can be sent again. A head that has crashed two workers
 --   goes into quarantine, from which only claim_quarantined leases.
--- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
+-- linger_ms > 0 says that the caller, if it has room left, lingers: it waits on wake:delivery for so long at most, and
+-- until then no pump is called. The ms in the reply are at most as many, and -1 when the caller does not linger.
 -- Shared: clock pump record lane barrier breaker abandoned
 local ledger, apps, lease, trying, failing, doubtful, hint, quarantine_apps = unpack(KEYS)
 local prefix, worker, token, room, lease_ms, linger_ms, version = unpack(ARGV)
@@ -15,10 +16,11 @@ local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others ne
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
 local ROUNDS = 4           -- a lane that is not leased makes room for another; the rest is for the next claim
 local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
-local HEAD = 2             -- what stands before the lanes in the reply
+local HEAD = 3             -- what stands before the lanes in the reply
+local PROCESS_BYTES = 32   -- of a token
 
 room = math.min(tonumber(room), MOST)
-local claimed = {now, 0}
+local claimed = {now, -1, 0}
 
 -- The lane's head and what is known of it, when it may be sent now.
 local function take(lane, stored, left)
@@ -74,6 +76,30 @@ local function choose_probe(due, lanes)
   return {lanes[1]}
 end
 
+-- The caller waits on wake:delivery from now on; returns until when at most. One that stays is written down again when half
+-- of its time is over.
+local function linger(process)
+  local lingering = prefix .. 'lingering'
+  local ends = tonumber(redis.call('ZSCORE', lingering, process) or 0)
+  if ends < now + linger_ms / 2 or ends > now + linger_ms then
+    ends = now + linger_ms
+    redis.call('ZREMRANGEBYSCORE', lingering, '-inf', now)
+    redis.call('ZREMRANGEBYSCORE', lingering, '(' .. string.format('%.0f', now + MAX_LINGER_MS), '+inf')
+    redis.call('ZADD', lingering, ends, process)
+  end
+  return ends
+end
+
+-- When a lane of these apps, or a further app, comes due by itself.
+local function next_due(open)
+  local found = tonumber(redis.call('ZRANGEBYSCORE', apps, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+    or math.huge
+  for _, app in ipairs(open) do
+    found = math.min(found, tonumber(redis.call('ZRANGE', prefix .. 'due:' .. app, 0, 0, 'WITHSCORES')[2]) or math.huge)
+  end
+  return found
+end
+
 local open = redis.call('ZRANGEBYSCORE', apps, '-inf', now, 'LIMIT', 0, APPS_AT_ONCE)
 for _, app in ipairs(open) do
   local left = room - (#claimed - HEAD)
@@ -116,12 +142,12 @@ for _, app in ipairs(open) do
     end
   end
 end
-claimed[2] = redis.call('EXISTS', quarantine_apps)
+claimed[3] = redis.call('EXISTS', quarantine_apps)
 linger_ms = tonumber(linger_ms)
 if linger_ms == 0 or #claimed - HEAD >= room then
   redis.call('DEL', hint)
-elseif redis.call('PTTL', hint) < linger_ms / 2 then
-  redis.call('DEL', hint)
-  redis.call('SET', hint, '1', 'PX', linger_ms)
+  redis.call('ZREM', prefix .. 'lingering', string.sub(token, 1, PROCESS_BYTES))
+else
+  claimed[2] = math.max(0, math.min(linger(string.sub(token, 1, PROCESS_BYTES)), next_due(open)) - now)
 end
 return claimed

@@ -3,7 +3,7 @@
 -- ARGV: prefix process
 -- Returns: {'LEFT'}
 -- Invariant: only the process that has the turn ends it.
--- Shared: pump
+-- Shared: clock pump
 local quarantine_turn, wake = unpack(KEYS)
 local prefix, process = unpack(ARGV)
 -- body

@@ -3,9 +3,10 @@
 -- ARGV: prefix hint_ms
 -- Returns: {1 if the caller should publish a hint else 0, ms for which something could have been claimed and was not}
 -- hint_ms 0 only looks: nobody is told to publish.
--- Invariant: at most one caller in hint_ms is told to publish, until a claim takes the hint back.
+-- Invariant: at most one caller in hint_ms is told to publish, until a claim takes the hint back; none while a delivery
+--   lingers, which is called by itself.
 -- The ms do not count quarantine: its lanes may rightly wait for each other for a long time.
--- Shared: clock quarantine
+-- Shared: clock pump quarantine
 local apps, hint, quarantine_apps, quarantine_turn = unpack(KEYS)
 local prefix, hint_ms = unpack(ARGV)
 -- body
@@ -31,7 +32,9 @@ if ready == 0 and redis.call('EXISTS', quarantine_turn) == 0 then
   end
 end
 redis.call('ZREM', apps, '') -- a first write that a full Redis allows
-if ready == 1 then
+if ready == 1 and is_lingering() then
+  ready = 0
+elseif ready == 1 then
   if not redis.call('SET', hint, '1', 'NX', 'PX', hint_ms) then
     if redis.call('PTTL', hint) > tonumber(hint_ms) then -- the clock was set back, and the hint lasts as long as the step
       redis.call('SET', hint, '1', 'PX', hint_ms)

@@ -1,12 +1,14 @@
--- wake: somebody who cannot take what is due calls a pump, whatever was hinted before.
+-- wake: a process that can take no more lanes calls another delivery that lingers, or else a pump.
 -- KEYS: hint wake
--- ARGV: prefix
+-- ARGV: prefix process
 -- Returns: {'WOKEN'}
--- Invariant: wake has one element at most.
--- Shared: pump
+-- Invariant: wake and wake:delivery have one element at most. From now on the caller does not linger, and a message that was
+--   published before does not keep a pump from publishing another.
+-- Shared: clock pump
 local hint, wake = unpack(KEYS)
-local prefix = unpack(ARGV)
+local prefix, process = unpack(ARGV)
 -- body
 redis.call('DEL', hint)
+redis.call('ZREM', prefix .. 'lingering', process)
 call_pump()
 return {'WOKEN'}

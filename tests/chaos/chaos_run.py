@@ -49,7 +49,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.store import Outbox
 from insend_relay.spool.spool import Spool
-from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
+from insend_relay.worker.head import CRASHED, UNDECODABLE
 
 T = TypeVar("T")
 PROGRAM = "from insend_relay.console.commands.main import main; main()"

@@ -38,7 +38,7 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
-from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
+from insend_relay.worker.head import CRASHED, UNDECODABLE
 from insend_relay.worker.stop import Stop
 
 Delivering = Callable[..., Any]

@@ -19,7 +19,8 @@ from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.stop import Stop
 
 SCRIPTS = {load(path.stem).sha: path.stem for path in FOLDER.glob("*.lua")}
-LOOKING_FOR_WORK = {"claim", "wake"}
+LOOKING_FOR_WORK = {"claim", "wake", "BLPOP"}
+CONNECTING = {"HELLO", "CLIENT", "SELECT"}
 
 
 @pytest.fixture
@@ -39,18 +40,16 @@ def commands_of_a_delivery(redis_url: str, namespace: str, settings: Settings) -
 
 
 def after_the_claim(seen: Any) -> list[str]:
-    """The scripts and plain commands of the connection that claims."""
-    found: list[tuple[str, str]] = []
+    """The scripts and plain commands from the first claim on; a delivery has two connections."""
+    found: list[str] = []
     for one in seen:
         verb, _, rest = one["command"].partition(" ")
         if (verb, rest) == ("ECHO", "the end"):
             break
         if one["client_type"] != "lua":
             script = SCRIPTS.get(rest.partition(" ")[0], "EVAL") if verb in {"EVALSHA", "EVAL"} else verb
-            found.append((f"{one['client_address']}:{one['client_port']}", script))
-    at = next(at for at, (_, name) in enumerate(found) if name == "claim")
-    whose = found[at][0]
-    return [name for address, name in found[at:] if address == whose and name not in LOOKING_FOR_WORK]
+            found.append(script)
+    return [name for name in found[found.index("claim") :] if name not in LOOKING_FOR_WORK | CONNECTING]
 
 
 @pytest.fixture(autouse=True)
