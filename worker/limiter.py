@@ -63,7 +63,8 @@ class Limiter:
     @property
     def full(self) -> bool:
         """Whether the limit is what holds the process back."""
-        return self._granted >= self.limit or self.lanes >= LANES_TO_SLOTS * self.limit
+        limit = self._adaptive.limit
+        return self._granted >= limit or self._blocks + len(self._waiting) >= LANES_TO_SLOTS * limit
 
     @property
     def exceeded(self) -> bool:
@@ -86,7 +87,7 @@ class Limiter:
         self._adaptive.tick()
 
     def _grant(self) -> None:
-        while self._waiting and self._granted < self.limit:
+        while self._waiting and self._granted < self._adaptive.limit:
             self._granted += 1
             self._blocks += 1
             self._waiting.popleft().grant()

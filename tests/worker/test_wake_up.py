@@ -12,6 +12,7 @@ import gevent.event
 import pytest
 import redis
 from delivering import Append, WorkerProcess, drained
+from lanes import now_ms
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox.sandbox import Sandbox
@@ -46,7 +47,7 @@ class Watched(Outbox):
 
 def lingers(outbox: Outbox) -> bool:
     """Whether the outbox counts on a delivery."""
-    return bool(outbox.read("ZCARD", outbox.keys.lingering))
+    return bool(outbox.read("ZCOUNT", outbox.keys.lingering, now_ms(outbox), "+inf"))
 
 
 class Listening:
