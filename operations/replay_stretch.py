@@ -88,8 +88,6 @@ class Stretch:
     def _send_batch(self, app: str) -> bool:
         """Send one batch of an app's letters; True when the app has no more."""
         seen = 0
-        if self._held:
-            self._recount_held()
         here = Filter(id=self._meant.id, app=app)  # what is not meant must not hold up a stop either
         for letter in islice(self._letters.scan(here, from_seq=self._cursor(app)), BATCH):
             if self._stop() or not self._send(letter):
