@@ -1,12 +1,12 @@
 -- append: take one event into its visitor's lane.
--- KEYS: ledger books apps wake
+-- KEYS: ledger books apps wake wake_delivery lingering
 -- ARGV: prefix lane app draft once_key once_digest once_ms slot file
 -- Returns: {'APPENDED', seq} | {'DUPLICATE', id and digest of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
 --   | {'ERASED'}: it comes from a spool and its visitor was erased since; accepted and discarded have risen
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
 -- Shared: clock pump record books tail entrance tombstones
-local ledger, books, apps, wake = unpack(KEYS)
+local ledger, books, apps, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, lane, app, draft, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
 -- body
 local id = id_of(draft)

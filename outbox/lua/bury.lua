@@ -1,10 +1,10 @@
 -- bury: the head of a leased lane becomes a dead letter with no attempt: unreadable, poison, or an operator's wish.
--- KEYS: ledger books apps lease trying failing wake replaying dead dead_apps dead_groups
+-- KEYS: ledger books apps lease trying failing wake wake_delivery lingering replaying dead dead_apps dead_groups
 -- ARGV: prefix lane token id group meta lease_ms version
 -- Returns: {'BURIED' | 'ALREADY', next record or ''} | {'SUPERSEDED', ''}
 -- Invariant: the record leaves its lane and enters the dead letters in one step, unchanged. The circuit breaker is not asked.
 -- Shared: clock pump record lane barrier advance books tally letter replays left burial breaker
-local ledger, books, apps, lease, trying, failing, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+local ledger, books, apps, lease, trying, failing, wake, wake_delivery, lingering, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, lane, token, id, group, meta, lease_ms, version = unpack(ARGV)
 -- body
 local status, head, worker = standing(lane, token, id)

@@ -1,5 +1,5 @@
 -- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
--- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps
+-- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps lingering
 -- ARGV: prefix worker token room lease_ms linger_ms version
 -- Returns: {now ms, ms for which nothing comes due by itself, 1 if lanes are in quarantine else 0, {lane, head record, trying or '', 'PROBE' if it is one}, ...}
 -- Invariant: a lane is leased to one holder at a time. A lease that is found on a due lane was left by a worker that
@@ -8,7 +8,7 @@
 -- linger_ms > 0 says that the caller, if it has room left, lingers: it waits on wake:delivery for so long at most, and
 -- until then no pump is called. The ms in the reply are at most as many, and -1 when the caller does not linger.
 -- Shared: clock pump record lane barrier breaker abandoned
-local ledger, apps, lease, trying, failing, doubtful, hint, quarantine_apps = unpack(KEYS)
+local ledger, apps, lease, trying, failing, doubtful, hint, quarantine_apps, lingering = unpack(KEYS)
 local prefix, worker, token, room, lease_ms, linger_ms, version = unpack(ARGV)
 -- body
 local MOST = 1000          -- lanes of a claim
@@ -79,7 +79,6 @@ end
 -- The caller waits on wake:delivery from now on; returns until when at most. One that stays is written down again when half
 -- of its time is over.
 local function linger(process)
-  local lingering = prefix .. 'lingering'
   local ends = tonumber(redis.call('ZSCORE', lingering, process) or 0)
   if ends < now + linger_ms / 2 or ends > now + linger_ms then
     ends = now + linger_ms
@@ -146,7 +145,7 @@ claimed[3] = redis.call('EXISTS', quarantine_apps)
 linger_ms = tonumber(linger_ms)
 if linger_ms == 0 or #claimed - HEAD >= room then
   redis.call('DEL', hint)
-  redis.call('ZREM', prefix .. 'lingering', string.sub(token, 1, PROCESS_BYTES))
+  redis.call('ZREM', lingering, string.sub(token, 1, PROCESS_BYTES))
 else
   claimed[2] = math.max(0, math.min(linger(string.sub(token, 1, PROCESS_BYTES)), next_due(open)) - now)
 end

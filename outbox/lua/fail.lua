@@ -1,5 +1,5 @@
 -- fail: an attempt has failed. In one step the circuit breaker decides whether it counts, and the outcome is written down.
--- KEYS: ledger books apps lease trying failing doubtful wake replaying dead dead_apps dead_groups
+-- KEYS: ledger books apps lease trying failing doubtful wake wake_delivery lingering replaying dead dead_apps dead_groups
 -- ARGV: prefix lane token id assumed delay_ms group meta attempt duplicate kind sent reason fault retry_after_ms jitter unanswered_ms limits lease_ms version
 -- Returns: {'RETRIED' | 'BURIED' | 'NOT_COUNTED' | 'ELSEWHERE' | 'ALREADY' | 'SUPERSEDED', until when the app is paused in ms
 --   or 0, 1 if this attempt began the pause else 0, next record or ''}
@@ -17,7 +17,7 @@
 -- ELSEWHERE: another process delivers, so the tracker limits its connections: no attempt, the lane is given back as it was.
 -- NOT_COUNTED: the lane is given back with its attempts as they are stored.
 -- Shared: clock pump record lane barrier advance books tally letter replays left burial breaker trip
-local ledger, books, apps, lease, trying, failing, doubtful, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+local ledger, books, apps, lease, trying, failing, doubtful, wake, wake_delivery, lingering, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, lane, token, id, assumed, delay_ms, group, meta, attempt, duplicate, kind, sent, reason, fault, retry_after_ms, jitter, unanswered_ms, limits, lease_ms, version = unpack(ARGV)
 -- body
 local function stored_attempts()

@@ -1,5 +1,5 @@
 -- look: is there a lane that may be claimed, and has nobody been told? For the pump.
--- KEYS: apps hint quarantine_apps quarantine_turn
+-- KEYS: apps hint quarantine_apps quarantine_turn lingering
 -- ARGV: prefix hint_ms
 -- Returns: {1 if the caller should publish a hint else 0, ms for which something could have been claimed and was not}
 -- hint_ms 0 only looks: nobody is told to publish.
@@ -7,7 +7,7 @@
 --   lingers, which is called by itself.
 -- The ms do not count quarantine: its lanes may rightly wait for each other for a long time.
 -- Shared: clock pump quarantine
-local apps, hint, quarantine_apps, quarantine_turn = unpack(KEYS)
+local apps, hint, quarantine_apps, quarantine_turn, lingering = unpack(KEYS)
 local prefix, hint_ms = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64

@@ -1,5 +1,5 @@
 -- pull_back: bring back what a step back of Redis's clock has left scheduled further ahead than anything can be.
--- KEYS: apps lease trying replays wake
+-- KEYS: apps lease trying replays wake wake_delivery lingering
 -- ARGV: prefix first_app page wait_ms lease_ms patience_ms only_look
 -- Returns: {apps, lanes, rank of the app to go on with or 0, 1 if there is more to do now else 0, 1 if an app has a further
 --   page else 0}: how many apps and lanes were too far ahead
@@ -12,7 +12,7 @@
 -- only_look '1' counts and writes nothing. Apps are looked at by their rank, APPS_AT_ONCE in a call; one that moves between
 -- two calls may be passed over until the next sweep.
 -- Shared: clock pump record lane barrier
-local apps, lease, trying, replays, wake = unpack(KEYS)
+local apps, lease, trying, replays, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, first_app, page, wait_ms, lease_ms, patience_ms, only_look = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64

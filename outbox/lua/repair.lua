@@ -1,11 +1,11 @@
 -- repair: an operator has corrected the event of a dead letter; it goes back to the tail of a lane, as in a replay.
--- KEYS: books apps wake replaying dead dead_apps dead_groups
+-- KEYS: books apps wake wake_delivery lingering replaying dead dead_apps dead_groups
 -- ARGV: prefix id record_sha1 lane app draft run filter kept_ms
 -- Returns: {'REPAIRED' | 'CHANGED' | 'GONE'}
 -- Invariant: the record keeps its seq, its time of acceptance and its id; the rest is new. Nothing is done unless the
 --   stored record is the one that the operator has seen (record_sha1). lane is the corrected event's. The run is new.
 -- Shared: clock pump record books tail letter replays
-local books, apps, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+local books, apps, wake, wake_delivery, lingering, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, id, record_sha1, lane, app, draft, run, filter, kept_ms = unpack(ARGV)
 -- body
 local data = redis.call('HGET', dead, id)

@@ -1,5 +1,5 @@
 -- replay: a dead letter goes back to the tail of its lane, as it was accepted.
--- KEYS: books apps wake replaying dead dead_apps dead_groups
+-- KEYS: books apps wake wake_delivery lingering replaying dead dead_apps dead_groups
 -- ARGV: prefix id burial run limit
 -- Returns: {'REPLAYED' | 'GONE' | 'INVALID' | 'PAUSED' | 'FULL'}
 -- Invariant: fewer than limit events of the run wait in lanes before this one joins them, and nothing goes to an app that is
@@ -7,7 +7,7 @@
 -- burial is the letter's place in the order of burial: one that has another place died after the run began, so the letter
 -- that was meant is gone.
 -- Shared: clock pump record books tail letter replays
-local books, apps, wake, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+local books, apps, wake, wake_delivery, lingering, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, id, burial, run, limit = unpack(ARGV)
 -- body
 local data = redis.call('HGET', dead, id)

@@ -1,11 +1,11 @@
 -- resend: a dead letter is discarded, and the event that takes its place is accepted, under an id of its own.
--- KEYS: ledger books apps wake dead dead_apps dead_groups
+-- KEYS: ledger books apps wake wake_delivery lingering dead dead_apps dead_groups
 -- ARGV: prefix letter_id record_sha1 lane app draft
 -- Returns: {'RESENT', seq} | {'CHANGED'} | {'ALREADY'}
 -- Invariant: dead falls as discarded rises, and accepted and waiting rise together. A letter that is gone, or whose
 --   record is not the one that was exported (record_sha1), sends nothing: so a second run of a file is harmless.
 -- Shared: clock pump record books tail letter
-local ledger, books, apps, wake, dead, dead_apps, dead_groups = unpack(KEYS)
+local ledger, books, apps, wake, wake_delivery, lingering, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, letter_id, record_sha1, lane, app, draft = unpack(ARGV)
 -- body
 local data = redis.call('HGET', dead, letter_id)

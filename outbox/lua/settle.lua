@@ -1,5 +1,5 @@
 -- settle: the tracker has answered 200 to the heads of leased lanes of an app. They are gone; the lanes go on.
--- KEYS: books apps lease trying failing wake replaying
+-- KEYS: books apps lease trying failing wake wake_delivery lingering replaying
 -- ARGV: prefix app version held
 -- Returns: {1 if this closed the app's circuit breaker else 0, the lane's next record or '', ...}, a record for each of held
 -- Invariant: only the holder of the token changes a lane; a 200 closes the circuit breaker. A head that
@@ -9,7 +9,7 @@
 -- 0 ms to hold on says that the caller takes no further record of this lane. What many write in the same place is written once for
 -- all of them.
 -- Shared: clock pump record lane barrier advance breaker books tally replays left latency
-local books, apps, lease, trying, failing, wake, replaying = unpack(KEYS)
+local books, apps, lease, trying, failing, wake, wake_delivery, lingering, replaying = unpack(KEYS)
 local prefix, app, version, held = unpack(ARGV)
 -- body
 local lanes, tokens, ids, leases_ms, posts_ms = {}, {}, {}, {}, {}

@@ -1,11 +1,11 @@
 -- unclaim: give back what a claim leased whose answer never came; nothing of it was sent, so nothing is counted or marked.
--- KEYS: apps lease trying hint wake
+-- KEYS: apps lease trying hint wake wake_delivery lingering
 -- ARGV: prefix token
 -- Returns: {how many lanes}
 -- Invariant: only leases of this token end, and a token is of one claim only. As many leases are
 --   looked through as there are lanes under way.
 -- Shared: clock pump record lane breaker
-local apps, lease, trying, hint, wake = unpack(KEYS)
+local apps, lease, trying, hint, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, token = unpack(ARGV)
 -- body
 local given_back = 0

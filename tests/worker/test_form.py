@@ -19,7 +19,7 @@ from insend_relay.outbox.facts import Facts
 from insend_relay.outbox.keys import Lane, uid_bytes, uid_text
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker.form import form
-from insend_relay.worker.lane_run import UNDECODABLE
+from insend_relay.worker.head import UNDECODABLE
 
 UIDS = ["Мария", "a/v/b", "50%", "%41", "~", "a b+c&d=e", "\n\x00\x1b", "u" * 200, "я" * 100, "\udcff\udcfe", "A.B_c-9"]
 uids = st.binary(min_size=1, max_size=300).map(uid_text) | st.sampled_from(UIDS)

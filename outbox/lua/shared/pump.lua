@@ -4,12 +4,12 @@
 local MAX_LINGER_MS = 10000 -- a time further ahead is from before a step back of the clock
 
 local function is_lingering()
-  local latest = tonumber(redis.call('ZRANGE', prefix .. 'lingering', -1, -1, 'WITHSCORES')[2])
+  local latest = tonumber(redis.call('ZRANGE', lingering, -1, -1, 'WITHSCORES')[2])
   return latest and latest > now and latest <= now + MAX_LINGER_MS
 end
 
 local function call_pump()
-  local list = is_lingering() and prefix .. 'wake:delivery' or wake
+  local list = is_lingering() and wake_delivery or wake
   if redis.call('LLEN', list) == 0 then
     redis.call('LPUSH', list, '1')
   end
