@@ -45,5 +45,5 @@ def test_a_walk_names_what_exists_and_is_short(walk: str) -> None:
         assert not name or name in names_in(ROOT / file), f"{file}:{name}"
 
 
-def test_there_are_walks() -> None:
-    assert "The walk of a replay" in WALKS
+def test_the_four_walks_are_there() -> None:
+    assert WALKS.keys() == {f"The walk of {what}" for what in ("a 200", "a 500", "a poison message", "a replay")}
