@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import threading
 from concurrent.futures import Future
@@ -34,7 +33,7 @@ class Lookups:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._latest = PerProcess(lambda _: self._start(), scope=os.getpid)
+        self._latest = PerProcess(lambda _: self._start())
 
     def resolve(self, seconds: float) -> Found:
         """What getaddrinfo finds.

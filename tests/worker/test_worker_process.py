@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import threading
 import time
@@ -165,10 +166,12 @@ def _url(client: redis.Redis) -> str:
 
 
 def fill(outbox: Outbox) -> int:
-    """Append until Redis is full; how many events it took."""
+    """Append events that compression makes little smaller until Redis is full; how many it took."""
     for accepted in range(100_000):
         uid, number = str(accepted % 50), accepted // 50
-        data = payload(uid, number).replace(b'"seen"', b'"seen","filler":"' + b"x" * 900 + b'"')
+        data = payload(uid, number).replace(
+            b'"seen"', b'"seen","filler":"' + secrets.token_urlsafe(675).encode() + b'"'
+        )
         try:
             outbox.append(Lane(APP, "v", uid), new_id(), data)
         except OutboxFull:
