@@ -1,10 +1,10 @@
 -- pull_back: bring back what a step back of Redis's clock has left scheduled further ahead than anything can be.
--- KEYS: apps lease trying replays wake wake_delivery lingering
+-- KEYS: apps lease trying replays quarantine_turn wake wake_delivery lingering
 -- ARGV: prefix first_app page wait_ms lease_ms patience_ms only_look
 -- Returns: {apps, lanes, rank of the app to go on with or 0, 1 if there is more to do now else 0, 1 if an app has a further
 --   page else 0}: how many apps and lanes were too far ahead
 -- Invariant: nothing is sent and nothing is counted. A lane that is leased becomes due after the longest lease, so that
---   its POST can end first; every other lane is due now. An app that the circuit breaker paused waits for the length of
+--   its POST can end first; every other lane is due now. A turn in quarantine that would outlast that ends. An app that the circuit breaker paused waits for the length of
 --   that pause once more, an open app is open again, and an operator's pause stays.
 -- Longest legitimate waits: wait_ms of a lane whose head has failed, lease_ms of a lease, patience_ms of a replay run.
 -- page: of each app's two schedules BATCH lanes are looked at, the furthest ahead first; the next page has the next BATCH. So lanes that
@@ -12,7 +12,7 @@
 -- only_look '1' counts and writes nothing. Apps are looked at by their rank, APPS_AT_ONCE in a call; one that moves between
 -- two calls may be passed over until the next sweep.
 -- Shared: clock pump record lane barrier
-local apps, lease, trying, replays, wake, wake_delivery, lingering = unpack(KEYS)
+local apps, lease, trying, replays, quarantine_turn, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, first_app, page, wait_ms, lease_ms, patience_ms, only_look = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64
@@ -105,6 +105,9 @@ end
 local runs = ahead(replays, tonumber(patience_ms), 0)
 for i = 1, apply and #runs or 0, 2 do
   redis.call('ZADD', replays, now, runs[i])
+end
+if apply and redis.call('PTTL', quarantine_turn) > lease_ms then -- its holder has died, or takes the turn again
+  redis.call('DEL', quarantine_turn)
 end
 local rank = tonumber(first_app)
 local some = redis.call('ZRANGE', apps, rank, rank + APPS_AT_ONCE - 1)

@@ -34,7 +34,7 @@ from outages import lane_of, trip
 
 from insend_relay.operations.audit import audit
 from insend_relay.outbox.claim import Claim
-from insend_relay.outbox.clock_steps import ClockSteps
+from insend_relay.outbox.clock_steps import NOTHING_AHEAD, ClockSteps
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import new_token
 from insend_relay.outbox.quarantine import QuarantineTurn
@@ -433,6 +433,19 @@ def test_a_step_back_of_the_clock_does_not_keep_an_event_in_quarantine(outbox: O
     assert in_ms is not None
     assert LEASE_MS < in_ms < 3_600_000, "its POST can end first"
     assert (due_in(outbox, BOB if held.lane == str(ALICE) else ALICE) or 0) <= 0
+
+
+def test_a_turn_that_a_step_back_of_the_clock_has_made_longer_than_a_lease_ends(outbox: Outbox) -> None:
+    """The time to live of a key ends at a moment of Redis's clock; its process may have died before the step."""
+    quarantine(outbox, ALICE)
+    dead, next_one = Process(outbox, "a"), Process(outbox, "b")
+    assert dead.claim(idle=False) is None
+    assert ClockSteps(outbox).pull_back() == NOTHING_AHEAD
+    assert next_one.claim(idle=False) is None
+    assert not next_one.turn.held, "the turn of a process that may live goes on"
+    outbox.read("PEXPIRE", outbox.keys.quarantine_turn, 3_600_000)
+    ClockSteps(outbox).pull_back()
+    assert sent(next_one.claim()).lane == str(ALICE)
 
 
 def test_bystanders_of_two_crashes_are_sent_one_by_one_while_new_events_come_and_their_lanes_go_on(
