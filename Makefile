@@ -1,7 +1,7 @@
 # Everything a person does here; `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
-ROOMS := producers outbox worker console
+PACKAGES := producers outbox spool operations worker console
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run test check bench bench-quick chaos audit shop-django shop-flask shop-fastapi lint types imports package clean
@@ -11,7 +11,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 run: .venv/ready ## start everything on this machine and send the ten example events
-	@$(BIN)/python -m insend_relay.console.quickstart
+	@$(BIN)/python -m insend_relay.console.sandbox.quickstart
 
 test: .venv/ready ## run every test, with branch coverage
 	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report=
@@ -41,7 +41,7 @@ lint: .venv/ready
 	@$(BIN)/ruff format --check --quiet .
 
 types: .venv/ready
-	@$(BIN)/mypy $(ROOMS:%=.links/insend_relay/%) benchmarks tests
+	@$(BIN)/mypy $(PACKAGES:%=.links/insend_relay/%) benchmarks tests
 
 imports: .venv/ready
 	@$(BIN)/lint-imports
@@ -61,7 +61,7 @@ package: .venv/ready
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --editable '.[dev]' >.venv/install.log 2>&1 \
 		|| { cat .venv/install.log; exit 1; }
 	@mkdir -p .links/insend_relay
-	@for room in $(ROOMS); do ln -sfn ../../$$room .links/insend_relay/$$room; done
+	@for package in $(PACKAGES); do ln -sfn ../../$$package .links/insend_relay/$$package; done
 	@touch $@
 
 .venv/plots: .venv/ready

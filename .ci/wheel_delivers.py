@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
 
 SECONDS = 300.0
 ANY_DISK = {"appendfsync": "no"}  # a slow one must not decide

@@ -13,12 +13,16 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))
 from peer_event import APP_KEY, cart_payload, people
 
+from insend_relay.operations.books import events_waiting
+from insend_relay.operations.status import read_status
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.connection import run_together
 from insend_relay.outbox.entry import Entry, InvalidEntry
+from insend_relay.outbox.failed_attempt import FailedAttempt
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.scripts import Call, Calls
-from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -63,19 +67,7 @@ class State:
         self.wait(lanes, name="r")
         now_ms = int(time.time() * 1000)
         while claims := self._outbox.claim("bench", PACKET, lease_ms=HOUR_MS):
-            self._send(
-                self._calls.call(
-                    "retry",
-                    lane=claim.lane,
-                    fence=claim.fence,
-                    id=claim.id,
-                    tried=Tried(claim.id, 1, 0, now_ms, now_ms, "answered 500: no").pack(),
-                    delay_ms=HOUR_MS,
-                    doubt="",
-                    if_open="",
-                )
-                for claim in claims
-            )
+            self._send(_failed(claim, now_ms).call(self._calls, claim) for claim in claims)
 
     def bury(self, letters: int) -> None:
         """Have so many dead letters."""
@@ -93,7 +85,7 @@ class State:
     @property
     def waiting(self) -> int:
         """Events in their lanes."""
-        return int(self._outbox.read("HGET", self._outbox.keys.ledger, "waiting") or 0)
+        return events_waiting(self._outbox)
 
     @property
     def megabytes(self) -> float:
@@ -116,12 +108,17 @@ class State:
         if len(claims) != CLAIMED:
             raise SystemExit(f"{len(claims)} lanes were claimed instead of {CLAIMED}")
         self._send(
-            self._calls.call(
-                "release", lane=claim.lane, fence=claim.fence, id=claim.id, delay_ms=0, tried=b"", doubt=""
-            )
+            self._calls.call("release", lane=claim.lane, token=claim.token, id=claim.id, duplicate="")
             for claim in claims
         )
         return taken_ms
+
+
+def _failed(claim: Claim, now_ms: int) -> FailedAttempt:
+    """An attempt that counts, however many fail: it is no outage."""
+    tried = Tried(claim.id, 1, 0, now_ms, now_ms, "answered 500: no")
+    many = 1_000_000_000
+    return FailedAttempt("server", "500: no", tried, HOUR_MS, limits=BreakerLimits(unreachable=many, lanes=many))
 
 
 def _entry(person: str) -> Entry:

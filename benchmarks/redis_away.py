@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHOPS = ("django", "flask", "fastapi")

@@ -18,8 +18,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from insend_relay.console.child import start_child
-from insend_relay.console.quickstart import SHOWN, Elsewhere, console, exports, only_one, procfile, surroundings
+from insend_relay.console.sandbox.child import start_child
+from insend_relay.console.sandbox.quickstart import SHOWN, Elsewhere, console, exports, only_one, procfile, surroundings
 from insend_relay.outbox.errors import RelayError
 
 HERE = Path(__file__).resolve().parent

@@ -1,7 +1,7 @@
 """What lies between a web request and the tracker: the events that are kept in Redis.
 
-The outbox owns every key in Redis, the record of an event, and each transition in an event's life. It needs Redis
-and nothing else; producers append to it, workers claim from it, people look into it and replay::
+The outbox owns every key in Redis, the record of an event, and each transition in an event's life. It needs Redis and
+nothing else; producers append to it, workers claim from it, operators read it and replay::
 
     append -> waiting (in its visitor's lane) -> claimed (lane leased) -> POST
        200                     -> settle   delivered, gone
@@ -13,5 +13,5 @@ and nothing else; producers append to it, workers claim from it, people look int
 
 Each transition is one Lua script, so that it happens wholly or not at all, and so that the ledger (accepted =
 delivered + waiting + dead + discarded) changes in the same step as the event. The outbox never decides whether or
-when to retry: the worker does, and tells it.
+when to retry: the worker does, and passes the decision on.
 """

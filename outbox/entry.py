@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.event_type import code_of
+from insend_relay.outbox.facts import Facts, facts_in
 from insend_relay.outbox.idempotency import DIGEST_BYTES, content_digest
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import group, letter_meta
 from insend_relay.outbox.masked import masked
 from insend_relay.outbox.person import Named, named_by
+from insend_relay.outbox.record import draft
 from insend_relay.outbox.scripts import Call, Calls
 
 
@@ -62,7 +65,8 @@ class Entry(NamedTuple):
         guest_uid: The guest's uid, only when the event carries both.
         once_key: The key of its ``idempotency.Identity``: a second event with the same one is a duplicate; "" for none.
         once_seconds: How long that is remembered.
-        once_digest: The digest of its ``idempotency.Identity``; found out from the payload where it is not given.
+        once_digest: The digest of its ``idempotency.Identity``; read from the payload where it is not given.
+        facts: What the record's header says of it; read from the payload where it is not given.
     """
 
     lane: Lane
@@ -72,6 +76,7 @@ class Entry(NamedTuple):
     once_key: str = ""
     once_seconds: int = 86_400
     once_digest: bytes = b""
+    facts: Facts | None = None
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -90,15 +95,17 @@ class Entry(NamedTuple):
             "append",
             lane=str(self.lane),
             app=self.lane.app,
-            id=self.id.bytes,
-            guest_uid=self.guest_uid,
-            payload=self.payload,
+            draft=draft(self.lane, self.id, self.guest_uid, self.payload, self.known()),
             once_key=self.once_key,
             once_digest=self._digest() if self.once_key else b"",
             once_ms=self.once_seconds * 1000,
             slot=way.slot,
             file=way.file,
         )
+
+    def known(self) -> Facts:
+        """What the record's header says of it."""
+        return facts_in(self.payload) if self.facts is None else self.facts
 
     def _digest(self) -> bytes:
         return self.once_digest or content_digest(self.payload)
@@ -150,15 +157,19 @@ class InvalidEntry(NamedTuple):
         owner = self.named().owner if way.file else None  # only a spooled event can be from before an erasure
         return scripts.call(
             "bury_invalid",
+            app=self.app,
             lane=str(self.lane or ""),
             owner=str(owner or ""),
-            id=self.id.bytes,
+            draft=draft(self.lane, self.id, "", self.payload, self._facts()),
             group=group(self.type, "invalid"),
             meta=letter_meta(app=self.app, type=self.type, reason="invalid", outcome="invalid", answer=self.faults),
-            payload=self.payload,
             slot=way.slot,
             file=way.file,
         )
+
+    def _facts(self) -> Facts:
+        """As far as its payload tells; its type is the one that its letter is counted under."""
+        return facts_in(self.payload)._replace(type_code=code_of(self.type))
 
     def read(self, reply: list[Any]) -> Appended:
         """The script's answer; see ``Entry.read``."""

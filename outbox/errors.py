@@ -12,7 +12,6 @@
     │   └── NewerLayout         the keys in this Redis were written by a newer release
     ├── SpoolError          the spool's file or its disk will not do
     │   └── SpoolBusy           other threads or processes use it, and it was not free in time
-    ├── Overtaken           the outage guard has paused the app since the decision
     ├── Busy                a worker is sending the event right now
     ├── Changed             a dead letter is not what it was when it was read
     └── NotFound            no dead letter, visitor or app of that name
@@ -118,10 +117,6 @@ class SpoolBusy(SpoolError):
 
 class NotFound(RelayError, LookupError):
     """There is no dead letter, visitor or app of that name."""
-
-
-class Overtaken(RelayError):
-    """The outage guard has paused the app since: the attempt that led to this decision no longer counts."""
 
 
 class Busy(RelayError):

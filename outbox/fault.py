@@ -1,7 +1,7 @@
 """What is wrong on the way to the tracker: whether it ends by itself, or what a person has to change.
 
-A worker finds the fault in the answer to a POST, ``report.lua`` stores it with the pause of the app, and the console
-says what to do about it (``console/remedies.py``).
+A worker finds the fault in the answer to a POST, ``fail.lua`` stores it with the pause of the app, and the console
+says what to do about it (``console/commands/remedies.py``).
 
     passing      429, 408, 425, 5xx, a time-out, a refused or broken connection: it ends by itself
     key          401, 403: the tracker does not accept the application's key

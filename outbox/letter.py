@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from insend_relay.outbox import record
+from insend_relay.outbox import event_type, record
 
 
 def group(type: str, reason: str) -> bytes:
@@ -28,9 +28,11 @@ def _label(text: str) -> str:
 def type_of(data: bytes) -> str:
     """The event type inside a stored record, for counting; "?" when it cannot be read."""
     try:
-        return type_in(record.decode(data).payload)
+        found = record.decode(data)
     except record.NotARecord:
         return "?"
+    code = found.facts.type_code
+    return type_in(found.payload) if code in (event_type.UNREADABLE, event_type.OTHER) else event_type.name_of(code)
 
 
 def type_in(payload: bytes) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import threading
 from concurrent.futures import Future
@@ -17,6 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+
+from insend_relay.outbox.process import PerProcess
 
 Found = list[Any]  # as getaddrinfo returns it
 
@@ -32,7 +33,7 @@ class Lookups:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._latest: tuple[int, Future[Found]] | None = None  # and its process: a forked child has no such thread
+        self._latest = PerProcess(lambda _: self._start())
 
     def resolve(self, seconds: float) -> Found:
         """What getaddrinfo finds.
@@ -71,10 +72,10 @@ class Lookups:
 
     def _lookup(self) -> Future[Found]:
         """The one that runs, or a new one."""
-        here = os.getpid()
-        if self._latest is None or self._latest[0] != here or self._latest[1].done():
-            self._latest = here, self._start()
-        return self._latest[1]
+        latest = self._latest.peek()
+        if latest is not None and latest.done():
+            self._latest.forget()
+        return self._latest.get()
 
     def _start(self) -> Future[Found]:
         lookup: Future[Found] = Future()

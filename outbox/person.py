@@ -33,7 +33,7 @@ class Named(NamedTuple):
 
     Attributes:
         owner: Whose event it is, as a lane; None when it names neither a visitor nor a guest. When the event breaks the
-            rules, its uid may be one that no lane can have.
+            rules, its uid may be one that producers would not take.
         guest: The guest who became the owner; None unless the event names both.
     """
 
@@ -148,11 +148,11 @@ class Person:
         """
         given = {Lane(app, kind, self.uid) for app in apps if self.app in {None, app}}
         lanes = given | {lane for lane in self.found if lane.kind == kind}
-        return sorted((lane for lane in lanes if lane.possible), key=str)
+        return sorted(lanes, key=str)
 
     def tombstones(self) -> list[str]:
         """The owners whose spooled events are refused from now on; see ``lua/shared/tombstones.lua``."""
-        return [*(f"{self.app or ''}/{kind}/{self.uid}" for kind in KINDS), *sorted(map(str, self.found))]
+        return [*(str(Lane(self.app or "", kind, self.uid)) for kind in KINDS), *sorted(map(str, self.found))]
 
     def _given(self, lane: Lane) -> bool:
-        return lane.uid == self.uid and self.app in {None, lane.app}
+        return self.app in {None, lane.app} and lane == Lane(lane.app, lane.kind, self.uid)

@@ -1,4 +1,9 @@
-"""State that belongs to one process and one kind of threads: made at its first use there, and made anew elsewhere.
+"""The registry of what a forked child process must not share with its parent. Two kinds of state, two ways in:
+
+- ``PerProcess``: state that is made at its first use in a process, and made anew in each child that uses it;
+- ``renew_in_children``: state that a child must change at once, whether it uses it or not.
+
+What there is to know about forks stands here:
 
 - A fork copies connections, locks and queues into the child, but none of the threads that serve them. Python's fork
   hooks do not run everywhere: uWSGI forks in C. So the process id is compared at each use.
@@ -12,8 +17,10 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from types import MethodType
+from typing import Any, Generic, TypeVar
 
 S = TypeVar("S")
 
@@ -66,6 +73,22 @@ class PerProcess(Generic[S]):
             if other != scope and (earlier := self._states.pop(other, None)) is not None:
                 self._leave(earlier)
         return state
+
+
+def renew_in_children(renew: Callable[[], Any]) -> None:
+    """Have a function called in each child that Python forks from now on, right after the fork.
+
+    Args:
+        renew: A method, called while its object lives, or a function of a module. It must not wait.
+    """
+    reference = weakref.WeakMethod(renew) if isinstance(renew, MethodType) else weakref.ref(renew)
+
+    def renew_if_alive() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew_if_alive)
 
 
 def abandon(descriptor: int) -> None:

@@ -49,11 +49,16 @@ class Script:
 def load(name: str) -> Script:
     """Read a script and put its shared pieces before its body."""
     text = (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
-    shared = [(FOLDER / "shared" / f"{piece}.lua").read_text(encoding="utf-8") for piece in header(text, "Shared")]
+    shared = [piece(each) for each in header(text, "Shared")]
     names, body = text.split("\n-- body\n")
     source = "\n".join([names, *shared, body])
     digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, header(text, "KEYS"), header(text, "ARGV"), source, digest)
+
+
+def piece(name: str) -> str:
+    """The text of a shared piece."""
+    return (FOLDER / "shared" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def header(text: str, title: str) -> tuple[str, ...]:

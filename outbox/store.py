@@ -1,7 +1,7 @@
-"""The life of an event: append, claim, settle, retry, bury, release; and the outage guard's report.
+"""The life of an event: append, claim, settle, fail, bury, release.
 
 ``Outbox`` is the one door to the scripts. It keeps no state of its own but a client, so any number may work on the same
-namespace. What is there to look at (status, dead letters, a visitor's lane) is read by the other modules of this room.
+namespace. What operators read (status, dead letters, a visitor's lane) is in ``operations``.
 """
 
 from __future__ import annotations
@@ -10,104 +10,22 @@ import contextlib
 import struct
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor, check_server, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
-from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull, Overtaken
-from insend_relay.outbox.fault import Fault
+from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull
+from insend_relay.outbox.failed_attempt import FailedAttempt, FailReply
 from insend_relay.outbox.idempotency import identity
 from insend_relay.outbox.keys import LAYOUT, Keys, Lane
+from insend_relay.outbox.lease import new_token, process_name, shown
 from insend_relay.outbox.letter import group
-from insend_relay.outbox.masked import masked
 from insend_relay.outbox.scripts import Scripts
-from insend_relay.outbox.trying import Tried
 
-
-@masked("fence", "now_ms")
-class Claim(NamedTuple):
-    """A leased lane and its head.
-
-    Attributes:
-        lane: The lane's name, ``APP/v/UID`` or ``APP/g/UID``.
-        fence: The fencing token of this lease; a later holder has a higher one.
-        data: The head's bytes as stored; ``record.decode`` reads them.
-        tried: What is known of the head's earlier attempts, as stored; empty when there were none.
-        now_ms: Redis's clock at the claim.
-        probe: Whether the app is paused, and this head shows whether the tracker takes events again.
-    """
-
-    lane: str
-    fence: int
-    data: bytes
-    tried: bytes
-    now_ms: int
-    probe: bool = False
-
-    @property
-    def id(self) -> bytes:
-        """The head's id, readable in every version of the record."""
-        return self.data[17:33]
-
-    @property
-    def app(self) -> str:
-        """The lane's application."""
-        return self.lane.partition("/")[0]
-
-    def attempts(self) -> Tried:
-        """What is known of the head's earlier attempts."""
-        return Tried.unpack(self.tried, self.id)
-
-    def following(self, data: bytes) -> Claim | None:
-        """The same lease with the next head, as settle and bury return it; None when there is none."""
-        return Claim(self.lane, self.fence, data, b"", self.now_ms) if data else None
-
-
-class Claims(list[Claim]):
-    """The lanes that one claim has leased.
-
-    Attributes:
-        alone: The only one has to be sent with nothing beside it: its worker has died twice.
-        make_room: The next in line has to be sent so, and waits until the caller has nothing under way.
-    """
-
-    alone = False
-    make_room = False
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """The numbers by which the outage guard judges; see ``Settings`` for their meaning."""
-
-    unreachable: int = 3
-    lanes: int = 5
-    first_ms: int = 1_000
-    max_ms: int = 60_000
-    calm_ms: int = 60_000
-    rejected_ms: int = 900_000
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outage guard's answer to a report.
-
-    Attributes:
-        counts: Whether the attempt counts against the retry policy.
-        until_ms: Until when the app is paused, on Redis's clock; 0 when it is not.
-        began: True when this report began the pause.
-        elsewhere: Another process delivers, so that this one gets no connection is no outage; nothing was counted.
-    """
-
-    counts: bool
-    until_ms: int
-    began: bool
-    elsewhere: bool = False
-
-
-_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">Q16sQ")  # around a lane, for settle.lua
-Failure = Literal["unreachable", "closed", "server", "rejected"]
+_HELD, _OF_LEASE = struct.Struct(">H"), struct.Struct(">40s16sQI")  # around a lane, for settle.lua
+_MAX_POST_MS, _NO_POST = 0xFFFFFFFE, 0xFFFFFFFF
 
 
 class Outbox:
@@ -207,42 +125,48 @@ class Outbox:
 
     # Workers
 
-    def claim(self, worker: str, room: int, *, lease_ms: int, linger_ms: int = 0, alone: bool = True) -> Claims:
+    def claim(
+        self,
+        worker: str,
+        room: int,
+        *,
+        lease_ms: int,
+        token: bytes = b"",
+        linger_ms: int = 0,
+    ) -> Claims:
         """Lease due lanes, at most ``room``, rotating over the apps that may be claimed.
 
         Args:
-            worker: Who claims; shown to operators up to a ``#``, which may be followed by the claim's own number.
+            worker: Who claims, ``HOST:PID``; shown to operators.
             room: How many lanes the caller can work on now; more than a thousand are not taken at a time.
-            lease_ms: How long nobody else may have them.
-            linger_ms: Within which time the caller will look again by itself, when there were fewer lanes than room.
-            alone: Whether the caller has no lane under way.
+            lease_ms: How long no other holder may have them.
+            token: From ``new_token``, for a caller that will ``unclaim`` it if no answer comes.
+            linger_ms: For how long the caller waits to be called when there are fewer lanes than room; 0: not at all.
         """
-        now_ms, fence, word, *lanes = self._run(
+        token = token or new_token()
+        now_ms, quiet_ms, quarantine, *lanes = self._run(
             "claim",
             worker=worker,
+            token=token,
             room=room,
             lease_ms=lease_ms,
             linger_ms=linger_ms,
             version=record.VERSION,
-            alone="1" if alone else "",
         )
         claims = Claims(
-            Claim(lane.decode(), fence, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
+            Claim(lane.decode(), token, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
         )
-        claims.alone, claims.make_room = word == b"ALONE", word == b"MAKE_ROOM"
+        claims.lingers, claims.quiet_ms = quiet_ms >= 0, max(0, quiet_ms)
+        claims.quarantine = bool(quarantine)
         return claims
 
-    def unclaim(self, worker: str) -> None:
-        """Give back what a claim of this name leased, when its answer never came.
-
-        Args:
-            worker: The name that the claim was made under; a name must not have been used for another.
-        """
-        self._run("unclaim", worker=worker)
+    def unclaim(self, token: bytes) -> None:
+        """Give back what the claim with this token leased, when its answer never came."""
+        self._run("unclaim", token=token)
 
     def wake(self) -> None:
-        """Call a pump: there is more due than the caller can take."""
-        self._run("wake")
+        """Call another process that lingers, or else a pump: there is more due than the caller can take."""
+        self._run("wake", process=process_name())
 
     def seize(self, lane: Lane | str, worker: str, *, lease_ms: int) -> Claim | None:
         """Lease one lane for an operator, due or not, paused or not; None when nothing waits in it.
@@ -255,83 +179,60 @@ class Outbox:
         Raises:
             Busy: A worker holds the lane.
         """
-        status, *rest = self._run("seize", lane=str(lane), worker=worker, lease_ms=lease_ms)
+        token = new_token()
+        status, *rest = self._run("seize", lane=str(lane), worker=worker, token=token, lease_ms=lease_ms)
         if status == b"EMPTY":
             return None
         if status == b"BUSY":
-            holder = rest[0].decode().partition("#")[0]
-            raise Busy(f"{holder} is sending the first event of {lane} right now: try again in a moment")
-        now_ms, fence, data, tried = rest
-        return Claim(str(lane), fence, data, tried, now_ms)
+            raise Busy(f"{shown(rest[0])} is sending the first event of {lane} right now: try again in a moment")
+        now_ms, data, tried = rest
+        return Claim(str(lane), token, data, tried, now_ms)
 
-    def settle(self, claim: Claim, *, lease_ms: int) -> Claim | None:
+    def settle(self, claim: Claim, *, lease_ms: int, post_ms: int | None = None) -> Claim | None:
         """The head was answered 200: it is delivered. Returns the lane's next head, leased for ``lease_ms`` from now.
 
-        None when the lane is empty, paused or somebody else's by now, or when ``lease_ms`` is 0 (take no more).
+        None when the lane is empty, paused or leased to another by now, or when ``lease_ms`` is 0 (take no more).
+        See ``Delivered`` for ``post_ms``.
         """
-        return self.settle_all(claim.app, [(claim, lease_ms)])[0]
+        return self.settle_all(claim.app, [Delivered(claim, lease_ms, post_ms)])[0]
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         """``settle`` for several lanes of an app in one step: 64 take Redis the time of eight.
 
         Args:
             app: Whose they are.
-            delivered: Each lane once, with its ``lease_ms``; up to a thousand, at least one.
+            delivered: Each lane once; up to a thousand, at least one.
         """
         held = [
-            _HELD.pack(len(lane := claim.lane.encode())) + lane + _OF_LEASE.pack(claim.fence, claim.id, lease_ms)
-            for claim, lease_ms in delivered
+            _HELD.pack(len(lane := one.claim.lane.encode()))
+            + lane
+            + _OF_LEASE.pack(one.claim.token, one.claim.id, one.lease_ms, _post_ms(one.post_ms))
+            for one in delivered
         ]
         outage_over, *following = self._run("settle", app=app, version=record.VERSION, held=b"".join(held))
         if outage_over and self._outage_over:
             self._outage_over(app)
-        return [claim.following(data) for (claim, _), data in zip(delivered, following, strict=True)]
+        return [one.claim.following(data) for one, data in zip(delivered, following, strict=True)]
 
-    def retry(self, claim: Claim, tried: Tried, *, delay_ms: int, doubt: bool = False, if_open: bool = False) -> bool:
-        """The attempt failed and counts: the lane is due again in ``delay_ms``. False when it is not ours any more.
+    def fail(self, claim: Claim, attempt: FailedAttempt) -> FailReply:
+        """An attempt on the head has failed: it is counted or not, and the lane waits, goes on or is given back.
+
+        Repeating a call whose answer was lost changes nothing.
+        """
+        return attempt.read(self._scripts.send(attempt.call(self._scripts, claim)), claim)
+
+    def release(self, claim: Claim, *, duplicate: bool = False) -> bool:
+        """Give the lane back with no attempt counted. False when it is not the caller's any more.
 
         Args:
             claim: The lease.
-            tried: What is known of the head now, this attempt included.
-            delay_ms: How long the lane waits.
-            doubt: True when the tracker may have taken the event all the same.
-            if_open: Do it only while the outage guard has not paused the app.
-
-        Raises:
-            Overtaken: It has.
+            duplicate: Whether the tracker may have taken the event all the same.
         """
-        return self._give_back("retry", claim, tried.pack(), delay_ms, doubt=doubt, if_open="1" if if_open else "")
+        status = self._run("release", lane=claim.lane, token=claim.token, id=claim.id, duplicate=_flag(duplicate))[0]
+        return bool(status == b"RELEASED")
 
-    def release(self, claim: Claim, tried: Tried | None = None, *, delay_ms: int = 0, doubt: bool = False) -> bool:
-        """Give the lane back with no attempt counted; see ``retry``. ``tried`` None leaves what is known as it is."""
-        return self._give_back("release", claim, tried.pack() if tried else b"", delay_ms, doubt=doubt)
-
-    def _give_back(self, verb: str, claim: Claim, tried: bytes, delay_ms: int, *, doubt: bool, **more: str) -> bool:
-        status = self._run(
-            verb,
-            lane=claim.lane,
-            fence=claim.fence,
-            id=claim.id,
-            delay_ms=max(0, delay_ms),
-            tried=tried,
-            doubt="1" if doubt else "",
-            **more,
-        )[0]
-        _raise_if_overtaken(status, claim)
-        return bool(status in {b"RETRIED", b"RELEASED"})
-
-    def bury(
-        self,
-        claim: Claim,
-        *,
-        type: str,
-        reason: str,
-        meta: bytes,
-        lease_ms: int,
-        doubt: bool = False,
-        if_open: bool = False,
-    ) -> Claim | None:
-        """The head becomes a dead letter; returns the lane's next head, as ``settle`` does.
+    def bury(self, claim: Claim, *, type: str, reason: str, meta: bytes, lease_ms: int) -> Claim | None:
+        """The head becomes a dead letter with no attempt: unreadable, poison, or an operator's wish.
 
         Args:
             claim: The lease.
@@ -339,74 +240,21 @@ class Outbox:
             reason: Why, in a few words that many letters share.
             meta: From ``letter_meta``.
             lease_ms: As in ``settle``.
-            doubt: As in ``retry``.
-            if_open: As in ``retry``.
 
-        Raises:
-            Overtaken: As in ``retry``.
+        Returns:
+            The lane's next head, as ``settle`` does.
         """
         reply = self._run(
             "bury",
             lane=claim.lane,
-            fence=claim.fence,
+            token=claim.token,
             id=claim.id,
             group=group(type, reason),
             meta=meta,
-            doubt="1" if doubt else "",
-            if_open="1" if if_open else "",
             lease_ms=lease_ms,
             version=record.VERSION,
         )
-        _raise_if_overtaken(reply[0], claim)
         return claim.following(reply[1])
-
-    def report(
-        self,
-        claim: Claim,
-        failure: Failure,
-        reason: str,
-        guard: Guard,
-        *,
-        fault: Fault = "passing",
-        sent: bool = True,
-        jitter: float = 1.0,
-        retry_after_ms: int = 0,
-        unanswered_ms: int = 0,
-    ) -> Verdict:
-        """Tell the outage guard of a failed attempt; it says whether the attempt counts.
-
-        Args:
-            claim: The lease.
-            failure: Its kind.
-            reason: What operators read while the app is paused: the tracker's answer, with nothing personal in it.
-            guard: The numbers to judge by.
-            fault: What is wrong.
-            sent: Whether a request was sent. Without one the failure is not the event's fault, so one lane's failures
-                are enough to pause the app.
-            jitter: The factor on the pause that this report may begin.
-            retry_after_ms: How long the tracker asked us to wait; 0 when it did not.
-            unanswered_ms: When the process got no connection and has none: for how long it has recorded no answer. A
-                200 in this time is another process's. 0 or less when that is not known.
-        """
-        status, until_ms, began = self._run(
-            "report",
-            app=claim.app,
-            lane=claim.lane,
-            kind=failure,
-            sent=int(sent),
-            reason=reason,
-            fault=fault,
-            retry_after_ms=retry_after_ms,
-            first_ms=guard.first_ms,
-            max_ms=guard.max_ms,
-            jitter=jitter,
-            unreachable_limit=guard.unreachable,
-            lanes_limit=guard.lanes,
-            calm_ms=guard.calm_ms,
-            rejected_ms=guard.rejected_ms,
-            unanswered_ms=unanswered_ms,
-        )
-        return Verdict(status == b"COUNTED", until_ms, bool(began), status == b"ELSEWHERE")
 
     def look(self, hint_ms: int) -> tuple[bool, int]:
         """For the pump: whether to publish a hint now, and for how many ms a claimable lane has been left lying."""
@@ -428,6 +276,9 @@ class Outbox:
         return [name.decode() for name in self.read("ZRANGE", self.keys.apps, 0, -1)]
 
 
-def _raise_if_overtaken(status: bytes, claim: Claim) -> None:
-    if status == b"PAUSED":
-        raise Overtaken(f"app {claim.app} is paused")
+def _flag(value: bool) -> str:  # noqa: FBT001 - a script's argument
+    return "1" if value else ""
+
+
+def _post_ms(ms: int | None) -> int:
+    return _NO_POST if ms is None else min(max(0, ms), _MAX_POST_MS)

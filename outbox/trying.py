@@ -2,7 +2,7 @@
 
 Stored for a lane only while its head is in trouble. 36 bytes, big-endian, and a text: event id (16), attempts counted
 (2), starts abandoned by a worker that died (2), first and last attempt in ms (8 + 8), the last outcome in UTF-8.
-``claim.lua`` and ``report.lua`` change the two counts in place.
+``claim.lua`` and ``fail.lua`` change the two counts in place.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, NoReturn
 
-_CONSOLE = "insend_relay.console"
-_PROGRAM = f"from {_CONSOLE}.command import main; main()"
+_COMMANDS = "insend_relay.console.commands"
+_PROGRAM = f"from {_COMMANDS}.main import main; main()"
 
 
 def as_variable(value: object) -> str:
@@ -32,9 +32,9 @@ def as_variable(value: object) -> str:
     raise TypeError(f"give text, a number, True or False, not a {type(value).__name__}")
 
 
-def console(module: str = "command") -> Any:
-    """A module of the console."""
-    return importlib.import_module(f"{_CONSOLE}.{module}")
+def commands(module: str = "main") -> Any:
+    """A module of the ``insend`` command."""
+    return importlib.import_module(f"{_COMMANDS}.{module}")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers import known_cookie
 from insend_relay.producers.calls import Asked, Calls
-from insend_relay.producers.configured import as_variable, become_insend, console, environment
+from insend_relay.producers.configured import as_variable, become_insend, commands, environment
 from insend_relay.producers.events import Id
 from insend_relay.producers.insend import InSend
 from insend_relay.producers.page import usable_page
@@ -177,7 +177,7 @@ class _Console(AppGroup):
         variables = _variables(self._app)
         if args[:1] == ["worker"] and not extra.get("resilient_parsing"):  # which is what completes a line in a shell
             become_insend(args, variables)
-        context = console().cli.make_context(info_name, args, parent, **extra)
+        context = commands().cli.make_context(info_name, args, parent, **extra)
         context.with_resource(environment(variables))
         return context
 

@@ -17,9 +17,9 @@ from contextlib import suppress
 
 from insend_relay.outbox.background import Background
 from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
-from insend_relay.outbox.in_use import InUse
 from insend_relay.producers.address import DOUBT_SECONDS, why_away
 from insend_relay.producers.deadline import TimedAddress, TimedConnection
+from insend_relay.spool.in_use import InUse
 
 MAX_CONNECTIONS = 32  # of one process; at 200 us a round trip these carry more than a web process can ask for
 FIRST_PAUSE_SECONDS = 0.05  # between two tries to connect; it doubles

@@ -38,7 +38,7 @@ from insend_relay.producers.receipt import Receipt, Where
 from insend_relay.producers.request import Request
 from insend_relay.producers.salvage import salvage
 from insend_relay.producers.uids import guest_uid_for_order, usable_uids
-from insend_relay.producers.validation import Checked, Event, Faulty, Validator, is_event_type
+from insend_relay.producers.validation import Event, Faulty, Validator, is_event_type
 
 _MOST_OF_FAULTS = 2_000  # characters in a dead letter and a log line: thousands of items may each be wrong
 _log = logging.getLogger("insend_relay.producers")
@@ -221,13 +221,14 @@ class Producer(Calls[R]):
         about = None if asked.scope.names_visitor else request
         once = identity(asked.idempotency_key, checked.payload)
         entry = Entry(
-            _lane(self._app, checked),
+            _lane(self._app, checked.visitor_uid, checked.guest_uid),
             event_id,
             checked.payload,
             checked.guest_uid if checked.visitor_uid else "",
             once.key,
             self.settings.idempotency_seconds,
             once.digest,
+            checked.facts,
         )
         debug = self._debug(asked)
         return Plan(event_id, "redis", event, entry, payload=checked.payload, request=about, debug=debug)
@@ -267,11 +268,11 @@ class Producer(Calls[R]):
         """Keep an event that breaks the rules as a dead letter, and let the request go on."""
         if opted_out:
             return Plan(event_id, "opted_out", event, counted="opted_out")
-        uids = Checked(*usable_uids(event.visitor), b"")
+        visitor_uid, guest_uid = usable_uids(event.visitor)
         entry = InvalidEntry(
             self._app,
             event_id,
-            _lane(self._app, uids) if uids.visitor_uid or uids.guest_uid else None,
+            _lane(self._app, visitor_uid, guest_uid) if visitor_uid or guest_uid else None,
             event.type if is_event_type(event.type) else "?",
             salvage(event.as_given(self._app, self._domain)),
             str(error)[:_MOST_OF_FAULTS],
@@ -279,8 +280,8 @@ class Producer(Calls[R]):
         return Plan(event_id, "invalid", event, entry)
 
 
-def _lane(app: str, uids: Checked) -> Lane:
-    return Lane(app, "v", uids.visitor_uid) if uids.visitor_uid else Lane(app, "g", uids.guest_uid)
+def _lane(app: str, visitor_uid: str, guest_uid: str) -> Lane:
+    return Lane(app, "v", visitor_uid) if visitor_uid else Lane(app, "g", guest_uid)
 
 
 def is_unknown(error: OutboxError) -> bool:

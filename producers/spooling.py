@@ -16,11 +16,11 @@ from collections import deque
 from insend_relay.outbox.background import Background
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
-from insend_relay.outbox.flush import Flusher
 from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
 from insend_relay.producers.spool_write import SpoolWrite
+from insend_relay.spool.flush import Flusher
+from insend_relay.spool.spool import Spool
 
 # A disk may stall for seconds, and Redis's often is the same one: of 363,166 calls in 30 minutes of faults 3 waited for
 # more than 140 ms. With the default time-out a call has its answer after 370 ms, though the outcome may be unknown.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from insend_relay.outbox.errors import InvalidEvent
+from insend_relay.outbox.facts import Facts, facts_of
 from insend_relay.outbox.masked import masked
 from insend_relay.producers.event_types import ANY, LENIENT, NAME, STRICT
 from insend_relay.producers.json_writer import (
@@ -61,11 +62,13 @@ class Checked(NamedTuple):
         visitor_uid: "" when the event has none; likewise the guest's.
         guest_uid: See ``visitor_uid``.
         payload: The data object, compact JSON in UTF-8.
+        facts: What the header of its record says of it.
     """
 
     visitor_uid: str
     guest_uid: str
     payload: bytes
+    facts: Facts
 
 
 class Faulty(NamedTuple):
@@ -194,7 +197,7 @@ class Validator:
         if size > MAX_BYTES:
             problem = f"is {size:,} bytes; at most {MAX_BYTES:,} are allowed"
             return Faulty((("event", problem),), too_large=True, size=size)
-        return Checked(visitor_uid, guest_uid, payload)
+        return Checked(visitor_uid, guest_uid, payload, facts_of(event.type, event.properties or {}))
 
     def _write_event(self, event: Event, parts: list[str], faults: list[Fault]) -> None:
         written_type, shape = _known_type(event, faults)

@@ -19,7 +19,9 @@ def serving(app: Any, **config: Any) -> Iterator[int]:
     """Serve an application, from the start of its lifespan to its end; yields its port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, ws="none", **config))
+        # h11, as in a shop that has no httptools; the servers that tests start as processes use httptools.
+        config = {"lifespan": "on", "log_config": None, "ws": "none", "http": "h11"} | config
+        server = uvicorn.Server(uvicorn.Config(app, **config))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

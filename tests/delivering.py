@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from counting import counts
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.outbox.settings import Settings
@@ -19,6 +20,7 @@ from insend_relay.outbox.store import Outbox
 
 APP = "app1"
 Append = Callable[..., str]
+Arrived = list[tuple[str, dict[str, str], bytes]]  # request line, headers, body
 
 
 def payload(uid: str, number: int, kind: str = "v", type: str = "custom", **properties: Any) -> bytes:
@@ -30,10 +32,8 @@ def payload(uid: str, number: int, kind: str = "v", type: str = "custom", **prop
 
 
 def ledger(outbox: Outbox) -> dict[str, int]:
-    """The ledger's counters."""
-    flat = outbox.read("HGETALL", outbox.keys.ledger)
-    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-    return {name.decode(): int(value) for name, value in pairs}
+    """The counts of the ledger and of the books."""
+    return counts(outbox)
 
 
 def drained(outbox: Outbox, seconds: float = PATIENCE_SECONDS) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tools import missing
 
-from insend_relay.console.embedded import EmbeddedRedis, NoServer, Server, find_server
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, NoServer, Server, find_server
 from insend_relay.outbox.connection import connect
 
 HOUR = 3_600

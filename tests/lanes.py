@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
+from counting import counts
+
+from insend_relay.operations import dead
+from insend_relay.operations.books import read_counts
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import letter_meta
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 
 ALICE = Lane("shop", "v", "alice")
 BOB = Lane("shop", "v", "bob")
 GUEST = Lane("shop", "g", "guest-1")
 OTHER = Lane("second", "v", "alice")
 LEASE_MS = 60_000
+PATIENCE_MS = 5_000  # for which an event in quarantine must have been due
 
 
 def put(outbox: Outbox, lane: Lane = ALICE, payload: bytes = b"{}", **more: Any) -> bytes:
@@ -39,18 +46,42 @@ def bury(outbox: Outbox, held: Claim, *, reason: str = "answered 400", **more: A
     return outbox.bury(held, **{"type": "purchase", "reason": reason, "meta": meta, "lease_ms": LEASE_MS, **more})
 
 
-def letter(outbox: Outbox, lane: Lane = ALICE, **more: Any) -> bytes:
+def letter(outbox: Outbox, lane: Lane = ALICE, payload: bytes = b"{}", **more: Any) -> bytes:
     """Append an event and bury it; its id."""
-    event_id = put(outbox, lane)
+    event_id = put(outbox, lane, payload)
     held = next(held for held in claim(outbox) if held.lane == str(lane))
     bury(outbox, held, **more)
     return event_id
 
 
-def replay(outbox: Outbox, event_id: bytes, run: str = "run-1") -> bytes:
+def purchase(revenue: str) -> bytes:
+    """The data object of a purchase."""
+    return b'{"type":"purchase","properties":{"order_id":"7","revenue":%s}}' % revenue.encode()
+
+
+def counts_of(outbox: Outbox, name: str) -> dict[str, int]:
+    """A book's counts but those that are 0; see ``Keys.books_of``."""
+    return {field: number for field, number in asdict(read_counts(outbox, name)).items() if number}
+
+
+def replay(outbox: Outbox, event_id: bytes, run: str = "run-1", *, limit: int = 1_000) -> bytes:
     """Replay one letter; the status."""
-    status: bytes = outbox._run("replay", id=event_id, run=run)[0]
+    data = outbox.read("HGET", outbox.keys.dead, event_id)
+    burial = dead.decode(event_id, data).burial if data else 0
+    status: bytes = outbox._run("replay", id=event_id, burial=burial, run=run, limit=limit)[0]
     return status
+
+
+def replay_counts(outbox: Outbox, run: str = "run-1") -> dict[str, int]:
+    """What a run has counted."""
+    names = ("replayed", "delivered", "returned", "discarded")
+    counts = outbox.read("HMGET", outbox.keys.replay(run), *names)
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count is not None}
+
+
+def letter_keys(outbox: Outbox, app: str = "shop") -> list[str]:
+    """The keys that hold an app's dead letters."""
+    return [outbox.keys.dead, outbox.keys.dead_index(app), outbox.keys.dead_apps, outbox.keys.dead_groups]
 
 
 def discard(outbox: Outbox, event_id: bytes) -> bytes:
@@ -76,8 +107,9 @@ def waiting(outbox: Outbox, lane: Lane = ALICE) -> list[bytes]:
 
 
 def ledger(outbox: Outbox, *names: str) -> list[int]:
-    """Counters of the ledger."""
-    return [int(value or 0) for value in outbox.read("HMGET", outbox.keys.ledger, *names)]
+    """Counts of the ledger and of the books of all types together."""
+    found = counts(outbox)
+    return [found.get(name, 0) for name in names]
 
 
 def books(outbox: Outbox) -> dict[str, int]:
@@ -101,13 +133,36 @@ def now_ms(outbox: Outbox) -> int:
 
 def due_in(outbox: Outbox, lane: Lane = ALICE) -> float | None:
     """In how many ms a lane may be claimed; None when it is not scheduled."""
-    score = outbox.read("ZSCORE", outbox.keys.due(lane.app), str(lane))
+    scores = [outbox.read("ZSCORE", key, str(lane)) for key in schedules(outbox, lane)]
+    score = next((score for score in scores if score is not None), None)
     return None if score is None else float(score) - now_ms(outbox)
 
 
-def come_due(outbox: Outbox, lane: Lane = ALICE) -> None:
+def come_due(outbox: Outbox, lane: Lane = ALICE, *, ms_ago: int = 1) -> None:
     """As if the lane's delay or lease had run out."""
-    outbox.read("ZADD", outbox.keys.due(lane.app), "XX", now_ms(outbox) - 1, str(lane))
+    for key in schedules(outbox, lane):
+        outbox.read("ZADD", key, "XX", now_ms(outbox) - ms_ago, str(lane))
+
+
+def schedules(outbox: Outbox, lane: Lane) -> tuple[str, str]:
+    """The schedules of a lane's app; it stands in one of them."""
+    return outbox.keys.due(lane.app), outbox.keys.quarantine(lane.app)
+
+
+def crash(outbox: Outbox, lane: Lane = ALICE, times: int = 2) -> None:
+    """So many workers have crashed with the head of this lane, the only one that is due."""
+    for _ in range(times):
+        claim_one(outbox)
+        come_due(outbox, lane)
+
+
+def quarantine(outbox: Outbox, lane: Lane = ALICE, *, ms_ago: int = PATIENCE_MS) -> bytes:
+    """An event in quarantine, due for so long, whose lane was empty; its id. No other lane may be due."""
+    event_id = put(outbox, lane)
+    crash(outbox, lane)
+    assert claim(outbox) == []
+    come_due(outbox, lane, ms_ago=ms_ago)
+    return event_id
 
 
 def open_in(outbox: Outbox, app: str = "shop") -> float:

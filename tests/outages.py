@@ -1,16 +1,20 @@
-"""Short words for failing attempts: lanes that are held, a report of how one failed, a tracker that goes away."""
+"""Short words for outages: lanes that are held, attempts that fail, a tracker that goes away."""
 
 from __future__ import annotations
 
-from lanes import ALICE, claim, put
+from lanes import ALICE, LEASE_MS, claim, put
 
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.failed_attempt import FailedAttempt, FailReply, Failure
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Failure, Guard, Outbox, Verdict
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
-GUARD = Guard()
-NO_CALM = Guard(calm_ms=0)
+LIMITS = BreakerLimits()
+NO_CALM = BreakerLimits(calm_ms=0)
 HUGE = 1e12
+DELAY_MS = 60_000
 
 
 def lane_of(number: int) -> Lane:
@@ -30,27 +34,34 @@ def fails(
     outbox: Outbox,
     failed: Claim,
     kind: Failure = "unreachable",
-    guard: Guard = GUARD,
+    limits: BreakerLimits = LIMITS,
     *,
     retry_after_ms: int = 0,
     sent: bool = True,
     unanswered_ms: int = 0,
-) -> Verdict:
-    return outbox.report(
-        failed, kind, f"was {kind}", guard, retry_after_ms=retry_after_ms, sent=sent, unanswered_ms=unanswered_ms
+) -> FailReply:
+    """An attempt fails; if it counts the lane waits. A lane that was given back before is leased again first."""
+    if outbox.read("HEXISTS", outbox.keys.lease, failed.lane) == 0:
+        again = outbox.seize(failed.lane, "worker-1", lease_ms=LEASE_MS)
+        assert again is not None
+        failed = again
+    before = failed.attempts()
+    tried = Tried(failed.id, before.attempts + 1, before.abandoned, 1, 2, kind)
+    reply = outbox.fail(
+        failed,
+        FailedAttempt(
+            kind,
+            f"was {kind}",
+            tried,
+            DELAY_MS,
+            retry_after_ms=retry_after_ms,
+            sent=sent,
+            unanswered_ms=unanswered_ms,
+            limits=limits,
+        ),
     )
-
-
-def fails_and_waits(outbox: Outbox, failed: Claim, kind: Failure, guard: Guard = GUARD) -> Verdict:
-    """A failed attempt as a worker handles it: reported, then given back."""
-    verdict = fails(outbox, failed, kind, guard)
-    tried = failed.attempts()
-    counted = Tried(failed.id, tried.attempts + 1, tried.abandoned, 1, 2, kind)
-    if verdict.counts:
-        assert outbox.retry(failed, counted, delay_ms=60_000)
-    else:
-        assert outbox.release(failed, Tried(failed.id, tried.attempts, tried.abandoned, 1, 2, kind))
-    return verdict
+    assert reply.result in {"RETRIED", "NOT_COUNTED", "ELSEWHERE"}
+    return reply
 
 
 def succeed(outbox: Outbox, lane: Lane = ALICE) -> None:
@@ -60,8 +71,8 @@ def succeed(outbox: Outbox, lane: Lane = ALICE) -> None:
     outbox.settle(taken, lease_ms=0)
 
 
-def trip(outbox: Outbox, guard: Guard = GUARD, lanes: int = 3) -> None:
+def trip(outbox: Outbox, limits: BreakerLimits = LIMITS, lanes: int = 3) -> None:
     """The tracker goes away for lanes that wait."""
     claims = held(outbox, lanes)
-    verdicts = [fails_and_waits(outbox, failed, "unreachable", guard) for failed in claims]
-    assert any(verdict.began for verdict in verdicts)
+    replies = [fails(outbox, failed, "unreachable", limits) for failed in claims]
+    assert any(reply.began for reply in replies)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from outbox_model import Event, Model
+from outbox_model_books import corrected
 
+from insend_relay.operations.dead import DeadLetters, Letter
+from insend_relay.operations.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox import record
-from insend_relay.outbox.dead import DeadLetters, Letter
-from insend_relay.outbox.errors import Busy, Changed, NotFound
+from insend_relay.outbox.errors import Changed, NotFound
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox.store import Outbox
 
 LANES = [Lane("a", "v", "1"), Lane("a", "v", "2"), Lane("a", "g", "1"), Lane("b", "v", "1"), Lane("b", "g", "1")]
@@ -43,15 +44,13 @@ class Corrections:
         if dead is None:
             with pytest.raises(NotFound):
                 repair(self.outbox, found, event)
-        elif dead.payload != found.payload:
+        elif dead.kind.payload != found.payload:
             with pytest.raises(Changed):
-                repair(self.outbox, found, event)
-        elif str(lane) in self.model.replaying:
-            with pytest.raises(Busy):
                 repair(self.outbox, found, event)
         else:
             run = repair(self.outbox, found, event)
-            self.model.replayed(self.place(dead, event, dead.seq), run)
+            self.model.books.move(dead.app, dead.kind, "dead", "corrected")
+            self.model.replayed(self.place(dead, event, dead.seq), run, corrected=True)
 
     @precondition(lambda self: self.model.dead)
     @rule(pick=picks, lane=lanes, login=yes_or_no)
@@ -61,12 +60,12 @@ class Corrections:
         done = resend(self.outbox, found.id, found.record_sha1, event)
         if dead is None:
             assert done is Resent.ALREADY
-        elif dead.payload != found.payload:
+        elif dead.kind.payload != found.payload:
             assert done is Resent.CHANGED
         else:
             assert done is Resent.RESENT
             self.model.take_letter(dead)
-            self.model.count("discarded")
+            self.model.books.move(dead.app, dead.kind, "dead", "discarded")
             stored = record.decode(self.outbox.read("LINDEX", self.outbox.keys.lane(lane), -1))
             assert stored.id not in self.seen
             self.seen.append(stored.id)
@@ -86,16 +85,18 @@ class Corrections:
     def is_corrected(self, read: Letter) -> bool:
         """Whether a letter holds another event by now."""
         event = self.model.dead.get(read.id.bytes)
-        return event is not None and event.payload != read.payload
+        return event is not None and event.kind.payload != read.payload
 
     def corrected(self, lane: Lane, *, login: bool) -> Corrected:
         """An event that no other correction has."""
         self.corrections += 1
-        return Corrected(lane, "1" if login and lane.kind == "v" else "", b'{"corrected":%d}' % self.corrections)
+        return Corrected(lane, "1" if login and lane.kind == "v" else "", corrected(self.corrections).payload)
 
-    def place(self, event: Event, corrected: Corrected, seq: int) -> Event:
+    def place(self, event: Event, correction: Corrected, seq: int) -> Event:
         """The event as it is with its correction, before it enters its lane."""
-        event.lane, event.payload = str(corrected.lane), corrected.payload
-        event.guest = f"{corrected.lane.app}/g/1" if corrected.guest_uid else ""
+        event.lane = str(correction.lane)
+        kinds = (corrected(number) for number in range(1, self.corrections + 1))
+        event.kind = next(kind for kind in kinds if kind.payload == correction.payload)
+        event.guest = f"{correction.lane.app}/g/1" if correction.guest_uid else ""
         event.barrier = seq if event.guest and self.model.lines[event.guest].events else 0
         return event

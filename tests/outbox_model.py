@@ -7,9 +7,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from insend_relay.outbox.store import Claim, Claims
+from outbox_model_books import KINDS, Kind, ModelBooks
 
-ALONE_FROM = 2  # so many workers must have died with a head before it is sent alone
+from insend_relay.outbox.claim import Claim, Claims
+
+QUARANTINED_FROM = 2  # a head that has crashed so many workers is sent with nothing beside it
 
 # ready: may be claimed now; later: waits for its delay; leased: held; lapsed: its lease ran out and nobody took it yet
 Standing = Literal["ready", "later", "leased", "lapsed"]
@@ -25,7 +27,12 @@ class Event:
     group: str = ""
     barrier: int = 0
     guest: str = ""  # the lane of the guest who became this visitor
-    payload: bytes = b'{"n":1.10}'
+    kind: Kind = KINDS[0]
+
+    @property
+    def app(self) -> str:
+        """Whose event it is; one that names no usable visitor is of app a."""
+        return self.lane.partition("/")[0] or "a"
 
 
 @dataclass
@@ -34,10 +41,15 @@ class Line:
 
     events: list[Event] = field(default_factory=list)
     standing: Standing = "ready"
-    fence: int = 0
+    token: bytes = b""
     attempts: int = 0
     abandoned: int = 0
     tried: bool = False
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it stands in quarantine: two crashes of its head have been found."""
+        return bool(self.events) and self.abandoned >= QUARANTINED_FROM
 
     def new_head(self) -> None:
         """The head has gone."""
@@ -53,21 +65,23 @@ class Model:
     dead: dict[bytes, Event] = field(default_factory=dict)
     apps: set[str] = field(default_factory=set)
     once: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    replaying: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    replaying: dict[bytes, tuple[str, str]] = field(default_factory=dict)  # id -> run and lane
     runs: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     counts: Counter[str] = field(default_factory=Counter)
+    books: ModelBooks = field(default_factory=ModelBooks)
     beats: Counter[str] = field(default_factory=Counter)
     operator: set[str] = field(default_factory=set)
     outage: set[str] = field(default_factory=set)
     tokens: dict[str, int] = field(default_factory=dict)
-    fence: int = 0
+    turn: str = ""  # the process that has the turn at the quarantine
+    tokens_seen: set[bytes] = field(default_factory=set)
     replayed_ids: set[bytes] = field(default_factory=set)
     first_deliveries: dict[str, int] = field(default_factory=dict)
 
     def holds(self, claim: Claim) -> Literal["HEAD", "ALREADY", "SUPERSEDED"]:
         """What a claim is worth now."""
         line = self.lines[claim.lane]
-        if line.standing not in {"leased", "lapsed"} or line.fence != claim.fence:
+        if line.standing not in {"leased", "lapsed"} or line.token != claim.token:
             return "SUPERSEDED"
         return "HEAD" if line.events and line.events[0].id == claim.id else "ALREADY"
 
@@ -85,6 +99,7 @@ class Model:
         """The event is appended to its lane."""
         self.count("accepted")
         self.beats["accepted"] += 1
+        self.books.move(event.app, event.kind, "accepted", "waiting")
         self.enqueue(event)
 
     def enqueue(self, event: Event) -> None:
@@ -93,29 +108,34 @@ class Model:
         if not line.events:
             line.standing = "ready"
         line.events.append(event)
-        self.count("waiting")
-        self.apps.add(event.lane.partition("/")[0])
+        self.apps.add(event.app)
 
     def leave(self, lane: str, how: Literal["delivered", "returned"]) -> Event:
         """The head leaves its lane; a replay of it has found its end."""
         event = self.lines[lane].events.pop(0)
         self.lines[lane].new_head()
-        self.count("waiting", -1)
-        if self.replaying.get(lane, (b"", ""))[0] == event.id:
-            self.runs[self.replaying.pop(lane)[1]][how] += 1
+        self.books.move(event.app, event.kind, "waiting", "dead" if how == "returned" else how)
+        self.books.ages[event.app] += how == "delivered" and event.id not in self.replaying
+        self.ended(event, how)
         return event
+
+    def ended(self, event: Event, how: str) -> None:
+        """The event has left its lane; a replay that had sent it counts how."""
+        if event.id in self.replaying:
+            self.runs[self.replaying.pop(event.id)[0]][how] += 1
+
+    def outstanding(self, run: str) -> int:
+        """How many events of a run have not left their lanes."""
+        return sum(found == run for found, _ in self.replaying.values())
 
     def erased(self, lane: str, *, sending: bool) -> list[Event]:
         """What an erasure takes from a lane, the last event first: all but a head that is being sent."""
         line = self.lines[lane]
         taken = line.events[int(sending) :][::-1]
         del line.events[int(sending) :]
-        self.count("waiting", -len(taken))
-        self.count("discarded", len(taken))
-        event_id, run = self.replaying.get(lane, (b"", ""))
-        if event_id in [event.id for event in taken]:
-            del self.replaying[lane]
-            self.runs[run]["replayed"] -= 1
+        for event in taken:
+            self.books.move(event.app, event.kind, "waiting", "discarded")
+            self.ended(event, "discarded")
         if not line.events:
             line.new_head()
             line.standing = "ready"
@@ -127,12 +147,9 @@ class Model:
         behind = line.events[int(sending) :]
         taken = list(itertools.takewhile(lambda event: event.seq <= last_seq, behind))
         line.events = line.events[: int(sending)] + behind[len(taken) :]
-        self.count("waiting", -len(taken))
-        self.count("discarded", len(taken))
-        event_id, run = self.replaying.get(lane, (b"", ""))
-        if event_id in [event.id for event in taken]:
-            del self.replaying[lane]
-            self.runs[run]["replayed"] -= 1
+        for event in taken:
+            self.books.move(event.app, event.kind, "waiting", "discarded")
+            self.ended(event, "discarded")
         if taken and not sending:
             line.new_head()
             line.standing = "ready"
@@ -141,28 +158,25 @@ class Model:
     def put_letter(self, event: Event) -> None:
         """The event is a dead letter."""
         self.dead[event.id] = event
-        self.count("dead")
         self.count("burials")
         self.beats["dead"] += 1
 
     def take_letter(self, event: Event) -> None:
         """The event is no dead letter any more."""
         del self.dead[event.id]
-        self.count("dead", -1)
 
-    def replayed(self, event: Event, run: str) -> None:
+    def replayed(self, event: Event, run: str, *, corrected: bool = False) -> None:
         """The event of a letter is back in a lane, which is not its own any more when it was corrected."""
         self.take_letter(event)
         self.enqueue(event)
-        self.count("replayed")
+        self.books.move(event.app, event.kind, "accepted" if corrected else "dead", "waiting")
         self.beats["replayed"] += 1
         self.runs[run]["replayed"] += 1
-        self.replaying[event.lane] = event.id, run
+        self.replaying[event.id] = run, event.lane
         self.replayed_ids.add(event.id)
 
     def delivered(self, event: Event) -> None:
         """The event was answered 200; first deliveries of a lane come in the order of acceptance."""
-        self.count("delivered")
         self.beats["delivered"] += 1
         if event.id not in self.replayed_ids:
             assert event.seq > self.first_deliveries.get(event.lane, 0), "out of order"
@@ -182,46 +196,65 @@ class Model:
         if following is None:
             line.standing = "ready"
         else:
-            assert (following.id, following.fence) == (line.events[0].id, claim.fence)
+            assert (following.id, following.token) == (line.events[0].id, claim.token)
             line.standing = "leased"
 
-    def claimed(self, claims: Claims, room: int, order: list[str], *, alone: bool) -> None:
+    def claimed(self, claims: Claims, room: int, order: list[str]) -> None:
         """Lanes were leased: the right ones, as many as might be, each with its head."""
         assert len({claim.lane for claim in claims}) == len(claims) <= room
-        deadly = [claim for claim in claims if self.deaths(claim.lane) >= ALONE_FROM]
-        assert claims.alone == bool(deadly)
-        assert not deadly or (alone and len(claims) == 1), "what kills its worker takes nobody with it"
+        assert not any(self.deaths(claim.lane) >= QUARANTINED_FROM for claim in claims), "poison goes alone"
+        assert claims.quarantine or not any(self.lines[lane].quarantined for lane in list(self.lines))
         by_app = Counter(claim.app for claim in claims)
         free = {app: self.claimable(app) for app in self.apps - self.operator}
         assert all(by_app[app] <= free.get(app, 0) for app in by_app)
         if not self.outage:
-            assert ([claim.lane for claim in claims], claims.make_room) == self.next_in_line(room, order, alone=alone)
+            assert [claim.lane for claim in claims] == self.next_in_line(room, order)
         for line in (self.lines[claim.lane] for claim in claims):
             assert line.standing in {"ready", "lapsed"}
         assert not any(self.waits(claim.lane) for claim in claims), "an event of the guest's goes first"
-        before = self.fence
+        assert len({claim.token for claim in claims}) <= 1, "the lanes of one claim share their token"
+        assert not self.tokens_seen & {claim.token for claim in claims}
         for claim in claims:
-            self.fence = before  # the lanes of one claim share their fence
             self.leased(claim)
         for app, number in by_app.items():
             if app in self.tokens:
                 self.tokens[app] -= number
 
-    def next_in_line(self, room: int, order: list[str], *, alone: bool) -> tuple[list[str], bool]:
-        """What a claim takes while no app has an outage, and whether it stops before a head that must be sent alone."""
+    def next_in_line(self, room: int, order: list[str]) -> list[str]:
+        """What a claim takes while no app has an outage."""
         taken: list[str] = []
         for app in order:
             most = min(room, len(taken) + (self.claimable(app) if app in self.apps - self.operator else 0))
             for lane in filter(self.may_be_claimed, sorted(self.lines)):
-                if not lane.startswith(f"{app}/") or len(taken) >= most:
-                    continue
-                deadly = self.deaths(lane) >= ALONE_FROM
-                if deadly and (taken or not alone):
-                    return taken, True
-                taken.append(lane)
-                if deadly:
-                    return taken, False
-        return taken, False
+                if lane.startswith(f"{app}/") and len(taken) < most:
+                    taken.append(lane)
+        return taken
+
+    def claimed_quarantined(self, claim: Claim | None, process: str, *, held: bool, idle: bool) -> None:
+        """A process asked for an event from quarantine; what it got, and whether it has the turn now."""
+        if self.turn not in {"", process}:
+            assert (claim, held) == (None, False)
+            return
+        lanes = [lane for lane in list(self.lines) if self.lines[lane].quarantined and self.may_be_sent(lane)]
+        if not self.outage:
+            assert held == bool(lanes)
+            assert (claim is not None) == (idle and held)
+        self.turn = process if held else ""
+        if claim is None:
+            return
+        assert (held, idle, claim.quarantined) == (True, True, True)
+        assert claim.lane in lanes
+        assert claim.probe == (claim.app in self.outage)
+        ordinary = [lane for lane in list(self.lines) if lane.startswith(f"{claim.app}/") and self.may_be_claimed(lane)]
+        assert not claim.probe or not ordinary, "any other event is the probe"
+        self.leased(claim)
+        if claim.app in self.tokens:
+            self.tokens[claim.app] -= 1
+
+    def may_be_sent(self, lane: str) -> bool:
+        """Whether a lane in quarantine has a head that is due, waits for no guest, and whose app may send."""
+        app = lane.partition("/")[0]
+        return self.is_due(lane) and app not in self.operator and self.tokens.get(app, 1) > 0
 
     def deaths(self, lane: str) -> int:
         """How many workers have died with a lane's head, with what a claim is about to find."""
@@ -229,15 +262,15 @@ class Model:
         return line.abandoned + (line.standing == "lapsed")
 
     def leased(self, claim: Claim) -> None:
-        """A lane was leased: with its head, under a higher fence, and with doubt when the last holder said nothing."""
+        """A lane was leased: with its head, and its head is marked when the last holder reported no outcome."""
         line = self.lines[claim.lane]
         assert claim.id == line.events[0].id
-        assert claim.fence > self.fence
         if line.standing == "lapsed":
             self.found_left(claim.lane)
         tried = claim.attempts()
         assert (tried.attempts, tried.abandoned) == (line.attempts, line.abandoned)
-        line.standing, line.fence, self.fence = "leased", claim.fence, claim.fence
+        line.standing, line.token = "leased", claim.token
+        self.tokens_seen.add(claim.token)
 
     def found_left(self, lane: str) -> None:
         """A lease was found whose holder never said how it ended."""
@@ -245,12 +278,21 @@ class Model:
         self.lines[lane].tried = True
         self.count("duplicates_possible")
 
+    def give_back_token(self, app: str) -> None:
+        """A lane of the small start after an outage was given back."""
+        if app in self.tokens:
+            self.tokens[app] += 1
+
     def claimable(self, app: str) -> int:
         """How many of an app's lanes a claim may take."""
         lanes = sum(self.may_be_claimed(lane) for lane in list(self.lines) if lane.startswith(f"{app}/"))
         return min(lanes, 1 if app in self.outage else self.tokens.get(app, lanes))
 
     def may_be_claimed(self, lane: str) -> bool:
-        """Whether a lane has a head that is due and waits for nobody."""
+        """Whether a lane has a head that is due, waits for no guest, and has not crashed two workers."""
+        return self.is_due(lane) and self.deaths(lane) < QUARANTINED_FROM
+
+    def is_due(self, lane: str) -> bool:
+        """Whether a lane has a head that is due and waits for no guest."""
         line = self.lines[lane]
         return bool(line.events) and line.standing in {"ready", "lapsed"} and not self.waits(lane)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from insend_relay.outbox.status import Status
+from insend_relay.operations.status import Status
 
 NOW = 1_700_000_000_000  # 2023-11-14 22:13 UTC
 AT_0211 = 1_699_927_860_000  # 2023-11-14 02:11 UTC

@@ -19,7 +19,7 @@ import yaml
 from tools import needs
 from waiting import wait_until
 
-from insend_relay.console.embedded import Server, find_server, free_port
+from insend_relay.console.sandbox.embedded import Server, find_server, free_port
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.settings import Settings, variable
 from insend_relay.worker.health import ANSWER_SECONDS, STUCK_SECONDS

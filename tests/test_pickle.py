@@ -20,9 +20,12 @@ from celery.backends.base import Backend
 from celery.utils.serialization import get_pickleable_exception
 from waiting import PATIENCE_SECONDS
 
-import insend_relay.console
+import insend_relay.console.commands
+import insend_relay.console.sandbox
+import insend_relay.operations
 import insend_relay.outbox
 import insend_relay.producers
+import insend_relay.spool
 import insend_relay.worker
 from insend_relay.outbox.errors import (
     InvalidEvent,
@@ -40,7 +43,15 @@ from insend_relay.producers.visitor import Visitor
 from insend_relay.worker.outcome import Outcome
 from insend_relay.worker.policy import NotDelivered
 
-PACKAGES = (insend_relay.producers, insend_relay.outbox, insend_relay.worker, insend_relay.console)
+PACKAGES = (
+    insend_relay.producers,
+    insend_relay.outbox,
+    insend_relay.spool,
+    insend_relay.operations,
+    insend_relay.worker,
+    insend_relay.console.commands,
+    insend_relay.console.sandbox,
+)
 FAULTS = (("properties.items[1].qnt", "missing"), ("url", "must be a full address"))
 ACCOUNT: dict[str, Any] = {
     "app_key": "test-app-key",

@@ -13,7 +13,7 @@ from pathlib import Path
 import trustme
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

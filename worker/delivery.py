@@ -1,54 +1,43 @@
 """Delivers what may be claimed, on many lanes at once: the work behind one hint.
 
-One greenlet claims, as many lanes as there are permits left; each lane is worked on by a greenlet of its own. All of
-them live in a thread of their own (``GreenThread``) and share a line to Redis (``Line``). While there is room it looks
-again every few milliseconds, so that a hint is only needed when nobody delivers; after a slice of time, or when there
-is nothing to do, it ends, so that Celery gets its word in.
-
-An event whose worker has died twice is sent with nothing beside it (``claim.lua`` says why): to make room for it no
-further lane is begun and those under way are given back after their event, unless another process takes it meanwhile;
-and while it is under way nothing is claimed.
+One greenlet claims (``claim_loop``) and one works on each lane (``lane_run``). All of them live in one thread
+(``green_thread``) and share one connection to Redis (``pipeline``). A delivery ends after a slice of time, or when
+there is nothing to do, so that Celery can run other tasks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import itertools
 import logging
 import os
-import secrets
 import socket
 import threading
-import time
 
 import gevent
-import gevent.event
 
-from insend_relay.outbox.errors import OutboxError, OutboxUnreachable
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Claims, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.worker import descriptors
-from insend_relay.worker.concurrency import Concurrency
-from insend_relay.worker.green_thread import Crew, GreenThread
-from insend_relay.worker.lane_run import LaneRun, Workshop
-from insend_relay.worker.line import Line
-from insend_relay.worker.permits import Permits
-from insend_relay.worker.policy import Policy, guard_of
+from insend_relay.worker.claim_loop import ClaimLoop
+from insend_relay.worker.context import Context
+from insend_relay.worker.green_thread import GreenThread
+from insend_relay.worker.limiter import Limiter
+from insend_relay.worker.pipeline import Pipeline
+from insend_relay.worker.policy import Policy, breaker_limits
 from insend_relay.worker.progress import Progress, Track
+from insend_relay.worker.quarantine import Quarantine
 from insend_relay.worker.settling import Settling
 from insend_relay.worker.stop import Stop
+from insend_relay.worker.time_slice import TimeSlice
 from insend_relay.worker.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.01  # between two looks while there is room: what an event waits at most when somebody delivers
-AT_ONCE = 64  # lanes of a claim: it takes about a millisecond, in which Redis serves nobody else
-MAKE_ROOM_SECONDS = 0.1  # between two looks whether it still has to; each takes the hint back
-LINGER_SECONDS = 0.25  # it goes on looking this long after the last work: a hint for every event would cost more
+SLICE_SECONDS = 20.0  # after this it ends, and another hint begins the next slice
+DRAIN_SECONDS = 0.05  # between two looks whether POSTs have to be cut
 GARBAGE = 20_000  # objects between two collections: an event leaves none behind that counting references does not free
 FILES = 64  # that a process has open besides its connections to the tracker
-SLICE_SECONDS = 20.0  # after this it ends, and another hint begins the next slice
 
 
 class Delivery:
@@ -57,48 +46,38 @@ class Delivery:
     Args:
         outbox: Where events come from.
         settings: The numbers.
-        stop: The wish to stop.
+        stop: The stop request.
         track: Where it stamps its progress.
     """
 
     def __init__(self, outbox: Outbox, settings: Settings, stop: Stop, track: Track | None = None) -> None:
         self.stop = stop
-        self._track = track or Progress().delivery(None)
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._track = track or Progress().delivery(None)
         self._settings = settings
         self._outbox = outbox
-        most = _most_connections(settings.concurrency)
+        self._time_slice = TimeSlice(stop)
+        most = _max_connections(settings.concurrency)
+        self._limiter = Limiter(most)
         self._tracker = Tracker(settings.tracker_url, timeout_seconds=settings.post_timeout_seconds, connections=most)
         self._greenlets = GreenThread("insend-delivery")
-        self._line: Line | None = None
-        self._concurrency = Concurrency(most)
-        self._under_way = 0  # lanes
-        # Containers may share host name and process ids. And it is so long that a lease has over 64 bytes: else Redis
-        # keeps leases packed as long as they are few, and goes through all of them for each, a quarter of its time.
-        self._token = secrets.token_hex(20)
-        self._claims = itertools.count(1)
-        self._unheard: list[str] = []  # claims whose answer never came
-        self._alone = False  # an event is under way that must have nothing beside it
-        self._makes_room = False  # such an event waits until nothing is under way here, unless another process takes it
-        self._asks_again_at = 0.0
         self._running = threading.Lock()
-        self._slice_ends = 0.0
-        self._layout_known = False
+        self._loop: ClaimLoop | None = None
 
     @property
     def running(self) -> bool:
-        """Whether somebody in this process delivers at this moment."""
+        """Whether this process delivers at this moment."""
         return self._running.locked()
 
     def run(self, slice_seconds: float = SLICE_SECONDS) -> bool:
         """Deliver until there is nothing to claim, the slice is over, or the process is to stop.
 
-        POSTs that are still under way when the slice ends go on by themselves; the next slice counts them as its own,
-        so that one slow answer holds up nobody else.
+        POSTs that are in flight when the slice ends go on by themselves; the next slice counts them as its own, so that
+        one slow answer holds up nothing else.
 
         Returns:
-            Whether there may be more to do: the slice ended while there was work. False as well when somebody in this
-            process delivers already.
+            Whether there may be more to do: the slice ended while there was work. False as well when this process
+            delivers already.
 
         Raises:
             OutboxError: Redis cannot be asked for lanes, or a newer release has laid it out (NewerLayout).
@@ -112,156 +91,65 @@ class Delivery:
             self._track.idle()
             self._running.release()
             raise
-        return self._greenlets.call(lambda: self._slice(slice_seconds))
+        return self._greenlets.call(lambda: self._run(slice_seconds))
 
-    def _slice(self, seconds: float) -> bool:
-        """It goes on, and counts as running, though its caller be called away (Celery's soft time limit, say)."""
+    def finish(self) -> None:
+        """The process ends: nothing can be delivered after this."""
+        self.stop.ask()
+        with self._running:  # a delivery in another thread ends now, and drains first
+            if self._loop is not None:
+                self._greenlets.call(self._close)
+                self._greenlets.close()
+
+    def _run(self, seconds: float) -> bool:
+        """It goes on, and counts as running, even when its caller is called away (Celery's soft time limit, say)."""
         try:
-            if self._line is None:
-                self._open_line()
-            self._slice_ends = time.monotonic() + seconds
-            return self._run()
+            self._time_slice.begin(seconds)
+            self._loop = self._loop or self._new_loop()
+            return self._loop.run() and not self.stop.asked
         finally:
             if self.stop.asked:
                 self._drain()
             self._track.idle()
             self._running.release()
 
-    def _open_line(self) -> None:
+    def _new_loop(self) -> ClaimLoop:
         """All that belongs to the greenlets' thread."""
+        self._outbox.check_layout()
         gc.freeze()  # what is loaded by now will stay
         gc.set_threshold(GARBAGE)
-        self._line = Line(self._outbox.redis)
-        self._outbox = self._outbox.through(self._line)
-        self._lane_ended = gevent.event.Event()
-        self._crew = Crew(self._work_on)
-        self._permits = Permits(self._concurrency)
-        self._workshop = Workshop(
-            self._outbox,
+        self._pipeline = Pipeline(self._outbox.redis)
+        outbox = self._outbox.through(self._pipeline)
+        context = Context(
+            outbox,
+            Settling(outbox),
             self._tracker,
-            Settling(self._outbox),
-            self._concurrency,
-            self._permits,
-            self._full,
+            self._limiter,
             Policy(self._settings),
-            guard_of(self._settings),
+            breaker_limits(self._settings),
             self._settings,
-            go_on=self._go_on,
-            must_go=self._must_go,
-            gives_way=self._gives_way,
+            self.stop,
+            self._time_slice,
+            Quarantine(QuarantineTurn(outbox, self.worker)),
         )
-
-    def _run(self) -> bool:
-        if not self._layout_known:
-            self._outbox.check_layout()
-            self._layout_known = True
-        busy_at = time.monotonic()
-        helped = False
-        while self._go_on():
-            self._track.step()
-            if not self._under_way:
-                self._alone = self._makes_room = False
-            self._lane_ended.clear()
-            self._concurrency.look()
-            claimed_at = time.monotonic()
-            waits = self._alone or (self._makes_room and claimed_at < self._asks_again_at)
-            waits = waits or claimed_at < self._tracker.redial.at
-            room = 0 if waits else self._room()
-            last = not waits and not self._under_way and claimed_at - busy_at > LINGER_SECONDS
-            claims = self._claim(room, last=last) if room else Claims()
-            if room:
-                self._alone, self._makes_room = claims.alone, claims.make_room
-                self._asks_again_at = claimed_at + MAKE_ROOM_SECONDS
-            if last and not claims:
-                return False
-            self._under_way += len(claims)
-            permitted = self._permits.take(len(claims))
-            for number, claim in enumerate(claims):
-                self._crew.take(LaneRun(self._workshop, claim, claimed_at, permitted=number < permitted))
-            if self._under_way:
-                busy_at = time.monotonic()
-            if not helped and (self._alone or self._makes_room or self._full()):
-                helped = True
-                with contextlib.suppress(OutboxError):
-                    self._outbox.wake()  # others may be free
-            if not room or len(claims) < room:
-                self._some_done()
-        return not self.stop.asked
-
-    def _claim(self, room: int, *, last: bool) -> Claims:
-        """``last`` takes the hint back in the same step that finds nothing: whoever appends next is heard."""
-        while self._unheard:
-            self._outbox.unclaim(self._unheard[-1])
-            self._unheard.pop()
-        lease_ms = round(self._settings.lease_seconds * 1000)
-        linger_ms = 0 if last else round(LINGER_SECONDS * 1000)
-        name = f"{self.worker}#{self._token}.{next(self._claims)}"
-        try:
-            return self._outbox.claim(name, room, lease_ms=lease_ms, linger_ms=linger_ms, alone=not self._under_way)
-        except OutboxUnreachable as error:
-            if error.unknown:  # it may have leased lanes that we do not know of
-                self._unheard.append(name)
-            raise
-
-    def _work_on(self, lane: LaneRun) -> None:
-        try:
-            lane.run()
-        finally:
-            self._under_way -= 1
-            self._lane_ended.set()
-
-    def _some_done(self) -> None:
-        """Wait a moment, or until a lane has ended."""
-        if not self._under_way:
-            gevent.sleep(LOOK_SECONDS)
-            return
-        self._lane_ended.wait(LOOK_SECONDS * (5 if self._full() else 1))
-
-    def finish(self) -> None:
-        """The process ends: nothing can be delivered after this."""
-        self.stop.ask()
-        with self._running:  # whoever delivers in another thread ends now, and drains first
-            if self._line is not None:
-                self._greenlets.call(self._close)
-                self._greenlets.close()
+        return ClaimLoop(context, self._outbox.redis, self.worker, self._track)
 
     def _close(self) -> None:
         self._drain()
         self._tracker.close()
-        if self._line is not None:
-            self._line.close()
+        if self._loop is not None:
+            self._loop.close()
+            self._pipeline.close()
 
     def _drain(self) -> None:
-        """Let the POSTs under way end, and cut them when the process can wait no longer."""
-        while self._under_way:
-            self._lane_ended.clear()
-            self._lane_ended.wait(0.05)
+        """Let the POSTs in flight end, and cut them when the process can wait no longer."""
+        while self._limiter.lanes:
+            gevent.sleep(DRAIN_SECONDS)
             if self.stop.overdue:
                 self._tracker.cut()
 
-    @property
-    def _most(self) -> int:
-        """Lanes under way: as many as may post at a time, and as many again whose last POST is being settled."""
-        return 2 * self._concurrency.limit
 
-    def _room(self) -> int:
-        """How many lanes to claim."""
-        return min(AT_ONCE, self._permits.left, max(0, self._most - self._under_way))
-
-    def _full(self) -> bool:
-        return self._permits.exhausted or self._under_way >= self._most
-
-    def _gives_way(self) -> bool:
-        return self._alone or self._makes_room or self._under_way > self._most
-
-    def _go_on(self) -> bool:
-        return not self.stop.asked and time.monotonic() < self._slice_ends
-
-    def _must_go(self) -> bool:
-        return self.stop.overdue
-
-
-def _most_connections(wanted: int) -> int:
+def _max_connections(wanted: int) -> int:
     """As many as wanted, or as the system allows a process to have open."""
     most = max(1, descriptors.enough_for(wanted + FILES) - FILES)
     if most < wanted:

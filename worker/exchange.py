@@ -1,34 +1,38 @@
-"""One POST on an open connection, and its answer: http.client's job, done cheaply where the answer is the usual one.
+"""The answer to one POST, read from its connection by httptools (the parser of Node.js, llhttp).
 
-A tracker's answer nearly always is a short one of a known length that arrives in one piece. Such a one is read here by
-one regular expression; any other, down to the last oddity that HTTP allows, is left to http.client, with the bytes that
-have come put before the rest. What is read either way is the same: status, the beginning of the body, Retry-After, and
-how long the server keeps an idle connection.
+The status counts as soon as the status line of the first final answer is complete, whatever becomes of the rest: a 200
+is a delivered event. What is wrong with the rest decides only whether the connection may be used again. It may not when
+the answer ends early or has no length, gives both lengths (Content-Length and Transfer-Encoding), is followed by
+further bytes, has a longer body than we read, or cannot be parsed to its end.
+
+Line ends may be a bare LF (RFC 9112, 2.2). All else is read strictly: a head that is only nearly HTTP gives its status
+and nothing more. An interim answer (1xx) is passed over, except 101, after which the connection speaks no HTTP.
 """
 
 from __future__ import annotations
 
 import re
-from http.client import BadStatusLine, HTTPException, HTTPResponse, parse_headers
 from typing import Any, NamedTuple
 
-SWITCHED = 101  # what follows is no HTTP
-BODY_BYTES = 4096  # as much of an answer as anybody will read
-_INTERIM = range(102, 200)  # an answer follows; 101 would be the last of HTTP, and 100 is http.client's business
-_AT_ONCE = 16_384
-_MOST_BYTES = 131_072  # of an answer, its interim ones, headers and trailers among them; who sends more would never end
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-# A status line and its headers; no status without a body, none that another answer follows. The headers begin with the
-# end of the status line: a search for a line that begins with "\n" takes half the time of one for a word.
-_USUAL = re.compile(rb"HTTP/1\.1 (2(?!04)|3(?!04)|4|5)(\d\d) [^\r\n]*\r(\n(?:[\w-]+:[^\r\n]*\r\n)*)\r\n")
-_LENGTH = re.compile(rb"\ncontent-length: *(\d{1,9}) *\r\n")
-_KEEP_ALIVE = re.compile(r"timeout *= *\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
-_KEEP_ALIVE_LINES = re.compile(rb"\nkeep-alive:([^\r\n]*)")
-_SPECIAL = re.compile(rb"\n(?:transfer-encoding:|retry-after:|location:|connection:(?! *keep-alive *\r\n))")
+SWITCHED = 101  # what follows it is not HTTP
+BODY_BYTES = 4096  # how much of a body is kept, and read
+_LOWEST_FINAL = 200  # interim answers have a lower status
+_RECV_BYTES = 16_384
+# Of one answer, its interim answers and trailers among them. While bytes keep coming, recv gives no other greenlet its
+# turn, not even the deadline of the call: an endless answer would hold up all of them.
+_MAX_BYTES = 131_072
+_KEPT_HEADERS = frozenset({b"content-length", b"keep-alive", b"location", b"retry-after", b"transfer-encoding"})
+_KEEP_ALIVE = re.compile(rb"timeout *= *\"?(\d{1,9})", re.IGNORECASE)
 
 
 class Ended(BaseException):
     """The call was ended from outside, wherever it was: no handler of errors on the way may keep it."""
+
+
+class NoAnswer(Exception):
+    """No status came; the text says why, with nothing in it of what was sent or answered."""
 
 
 class Answer(NamedTuple):
@@ -36,7 +40,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: The HTTP status.
-        body: The beginning of the body; what there was of it when it broke off.
+        body: The first 4 KB of the body; what there was of it when it broke off.
         retry_after: The header, when there is one.
         reusable: Whether the connection is fit for another exchange: the answer ended where it said that it would.
         idle_seconds: For how long it may be idle until then, when the answer says so.
@@ -55,134 +59,158 @@ def receive(connection: Any) -> Answer:
     """Read the answer to a POST from a socket.
 
     Raises:
-        HTTPException: What came is no HTTP, or its status line broke off.
+        NoAnswer: What came is not HTTP, or ended before the status line did.
         OSError: The connection broke before there was a status.
+        Ended: The call was ended before there was a status.
     """
-    came = connection.recv(_AT_ONCE)
-    head = _USUAL.match(came)
-    if head is not None:
-        headers = head[3].lower()
-        lengths = _LENGTH.findall(headers)
-        whole = len(lengths) == 1 and headers.count(b"content-length") == 1 and _SPECIAL.search(headers) is None
-        if whole and head.end() + int(lengths[0]) == len(came):
-            lines = _KEEP_ALIVE_LINES.findall(headers) if b"keep-alive:" in headers else ()
-            idle_seconds = _idle_seconds(b",".join(lines).decode("latin-1")) if lines else None
-            body = came[head.end() :][:BODY_BYTES]
-            return Answer(int(head[1] + head[2]), body, None, reusable=True, idle_seconds=idle_seconds)
-    return _by_the_book(came, connection)
-
-
-def _by_the_book(came: bytes, connection: Any) -> Answer:
-    source = _Source(came, connection)
-    response = _Response(source, method="POST")  # type: ignore[arg-type]  # it is asked for a file only
+    reader = _Reader()
     try:
-        response.begin()
-    except (HTTPException, OSError, ValueError, Ended):
-        if not isinstance(response.status, int):
+        reader.read(connection)
+    except (HttpParserError, HttpParserUpgrade) as error:
+        reader.reusable = False
+        if not reader.has_status():
+            raise NoAnswer("the answer is not HTTP") from error
+    except (OSError, Ended):
+        if not reader.has_status():
             raise
-        return Answer(response.status, b"", None, reusable=False)  # the status counts, whatever becomes of the headers
+    else:
+        if not reader.has_status():
+            raise NoAnswer("connection broken" if reader.left else "no status within 128 KB")
+    return reader.answer()
+
+
+class _Reader:
+    """Reads one answer; httptools calls its ``on_`` methods.
+
+    Attributes:
+        status: The status of the final answer once its headers are complete; 0 before.
+        left: How many more bytes may be read.
+        reusable: Whether it has ended where it said that it would, and nothing follows.
+    """
+
+    status = 0
+    left = _MAX_BYTES
+    reusable = False
+    _body = b""
+    _enough = BODY_BYTES + 1  # bytes of the body: one more than we keep shows that it is longer
+    _retry_after: str | None = None
+    _location: str | None = None
+    _idle_seconds: float | None = None
+    _both_lengths = _ended = False
+    _parser: Any = None
+
+    def __init__(self) -> None:
+        self._head: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
+
+    def read(self, connection: Any) -> None:
+        """Read until the answer ends, or is longer than we want, or the connection ends."""
+        parser = self._parser = _parser(self)
+        try:
+            while self.left and (piece := connection.recv(min(self.left, _RECV_BYTES))):
+                self.left -= len(piece)
+                if not self.status:
+                    self._head.append(piece)
+                parser.feed_data(piece)
+                if self._ended or len(self._body) >= self._enough:
+                    return
+        finally:
+            self._parser = None  # it refers to our methods: a reference cycle for each POST would be work for the gc
+
+    def has_status(self) -> bool:
+        """Whether there is a status: that of a whole head, or else of a status line that is complete."""
+        self.status = self.status or _status_of(b"".join(self._head))
+        return self.status > 0
+
+    def answer(self) -> Answer:
+        """What was read, once there is a status."""
+        body = self._body[: min(self._enough, BODY_BYTES)]
+        return Answer(self.status, body, self._retry_after, self.reusable, self._idle_seconds, self._location)
+
+    def on_message_begin(self) -> None:
+        """A message begins. One that follows the final one belongs to no request of ours."""
+        self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header or a trailer has come."""
+        if (name := name.lower()) in _KEPT_HEADERS:
+            before = self._headers.get(name)
+            self._headers[name] = value if before is None else b"%b, %b" % (before, value)
+
+    def on_headers_complete(self) -> None:
+        """A head is complete: of an interim answer, of the final one, or of one that follows it."""
+        headers, self._headers = self._headers, {}
+        if self.status or not _is_final(status := self._parser.get_status_code()):
+            return
+        if not _is_http(b"".join(self._head)):
+            raise HttpParserError("another protocol")
+        self.status = status
+        if status == SWITCHED:
+            self._enough = 0
+        elif b"content-length" in headers and b"transfer-encoding" in headers:
+            self._both_lengths = True
+            self._enough = min(self._enough, int(headers[b"content-length"]))  # the other one may have no end
+        self._retry_after, self._location = _text(headers.get(b"retry-after")), _text(headers.get(b"location"))
+        if b"keep-alive" in headers:
+            self._idle_seconds = _idle_seconds(headers[b"keep-alive"])
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body has come."""
+        if not self._ended:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """A message ends where it said that it would."""
+        if self.status and not self._ended:
+            self._ended = True
+            fits = len(self._body) < self._enough
+            self.reusable = fits and not self._both_lengths and self._parser.should_keep_alive()
+
+
+def _parser(callbacks: object) -> HttpResponseParser:
+    """A parser that takes what RFC 9112 lets a client take: a bare LF (2.2) and both lengths in one answer (6.3).
+
+    And, by ``lenient_keep_alive``, what follows an interim answer of HTTP/1.0 or with ``Connection: close``.
+    """
+    parser = HttpResponseParser(callbacks)
+    parser.set_dangerous_leniencies(
+        lenient_optional_cr_before_lf=True, lenient_chunked_length=True, lenient_keep_alive=True
+    )
+    return parser
+
+
+def _status_of(head: bytes) -> int:
+    """The status of an answer whose head broke off or is not HTTP to its end; 0 if the status line is not complete.
+
+    The head is parsed once more, line by line, because httptools does not tell where the status line ends.
+    """
+    if not _is_http(head):
+        return 0
+    parser = _parser(None)
     try:
-        body = response.read(BODY_BYTES + 1)
-        ended = response.isclosed() and not response.will_close and source.is_dry and response.status != SWITCHED
-    except (HTTPException, OSError, ValueError, Ended):  # nor of the body
-        body, ended = b"", False
-    retry_after, location = response.getheader("Retry-After"), response.getheader("Location")
-    idle_seconds = _idle_seconds(response.getheader("Keep-Alive", ""))
-    return Answer(response.status, body[:BODY_BYTES], retry_after, ended, idle_seconds, location)
+        for line in head.splitlines(keepends=True):
+            parser.feed_data(line)
+            if line.endswith(b"\n") and _is_final(status := parser.get_status_code()):
+                return status
+    except (HttpParserError, HttpParserUpgrade):
+        pass
+    return 0
 
 
-def _idle_seconds(keep_alive: str) -> float | None:
+def _is_http(head: bytes) -> bool:
+    """Whether it says so; httptools reads RTSP and ICE, too."""
+    return head.lstrip(b"\r\n").startswith(b"HTTP/")
+
+
+def _is_final(status: int) -> bool:
+    return status >= _LOWEST_FINAL or status == SWITCHED
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.strip().decode("latin-1")
+
+
+def _idle_seconds(keep_alive: bytes) -> float | None:
     """One second less than the server promises: a request on its way must not meet the end of the connection."""
     promised = _KEEP_ALIVE.search(keep_alive)
     return max(0.0, int(promised[1]) - 1.0) if promised else None
-
-
-class _Source:
-    """What has come, and then what comes, for http.client to read; it never reads further than it is asked to.
-
-    It ends after 128 KB at the latest: while bytes keep coming, recv gives no other greenlet its turn, not even the
-    call's deadline.
-
-    Args:
-        came: The bytes that were read already.
-        connection: The socket.
-    """
-
-    def __init__(self, came: bytes, connection: Any) -> None:
-        self._came, self._connection = came, connection
-        self._left = _MOST_BYTES - len(came)
-        self._over = not came
-
-    def makefile(self, _: str) -> _Source:
-        """A file, as of a socket."""
-        return self
-
-    @property
-    def is_dry(self) -> bool:
-        """Whether nothing came that the answer did not need (a second one would be nobody's), and more may come."""
-        return not self._came and not self._over
-
-    def readline(self, limit: int) -> bytes:
-        """A line with its end, or what there is of it."""
-        while (at := self._came.find(b"\n", 0, limit) + 1) == 0 and len(self._came) < limit and self._more():
-            pass
-        return self._take(at or limit)
-
-    def read(self, amount: int) -> bytes:
-        """So many bytes, or what there is of them."""
-        while len(self._came) < amount and self._more():
-            pass
-        return self._take(amount)
-
-    def _take(self, amount: int) -> bytes:
-        taken, self._came = self._came[:amount], self._came[amount:]
-        return taken
-
-    def _more(self) -> bool:
-        if not self._over:
-            piece = self._connection.recv(_AT_ONCE)
-            self._left -= len(piece)
-            self._over = not piece or self._left < 0
-            self._came += piece
-        return not self._over
-
-    def close(self) -> None:
-        """The socket has another owner."""
-
-    flush = close
-
-
-class _WholeLines:
-    """Reads lines; one that breaks off is none."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readline(self, limit: int) -> bytes:
-        line: bytes = self._file.readline(limit)
-        if line and not line.endswith(b"\n"):
-            raise BadStatusLine("it breaks off")
-        return line
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Response(HTTPResponse):
-    """An answer that breaks off in its status line is none, though it say "HTTP/1.1 200": it may be our own cut.
-
-    And what comes before the answer (103 Early Hints, say) is not the answer: http.client knows that of 100 alone.
-    """
-
-    fp: Any
-
-    def _read_status(self) -> tuple[str, int, str]:
-        file, self.fp = self.fp, _WholeLines(self.fp)
-        try:
-            while True:
-                status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # the stubs do not have it
-                if status[1] not in _INTERIM:
-                    return status
-                parse_headers(self.fp)
-        finally:
-            self.fp = self.fp and file  # None once it is closed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from insend_relay.outbox.record import Record
+from insend_relay.outbox.keys import uid_bytes
+from insend_relay.outbox.record import NotARecord, Record
 
 _SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
 _ESCAPES = ["+" if byte == ord(" ") else chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in range(256)]
@@ -15,14 +16,21 @@ def form(lane: str, record: Record) -> bytes:
     """app_key, the uid or both, and the data object.
 
     Args:
-        lane: The event's lane, from which app key and uid come.
+        lane: The name of the event's lane, from which the app key comes, and the uid unless the record holds it.
         record: The event.
+
+    Raises:
+        NotARecord: It is no event but a webhook, which this release does not send.
     """
-    app, kind, uid = lane.split("/")
-    whose = f"visitor_uid={uid}" if kind == "v" else f"guest_uid={uid}"
+    if record.facts.kind != "event":
+        raise NotARecord(f"a {record.facts.kind}; this release sends events only")
+    app, kind, encoded = lane.split("/")
+    # The uid in a lane's name is quoted as in a form.
+    uid = quoted(uid_bytes(record.uid)) if record.uid else encoded.encode()
+    parts = [b"app_key=", app.encode(), b"&visitor_uid=" if kind == "v" else b"&guest_uid=", uid]
     if record.guest_uid:
-        whose += f"&guest_uid={record.guest_uid}"
-    return f"app_key={app}&{whose}&data=".encode() + quoted(record.payload)
+        parts += (b"&guest_uid=", quoted(uid_bytes(record.guest_uid)))
+    return b"".join((*parts, b"&data=", quoted(record.payload)))
 
 
 def quoted(text: bytes) -> bytes:

@@ -6,6 +6,7 @@ In a process that gevent has patched it is a greenlet among others, and all is a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -32,14 +33,19 @@ class Door:
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._bell = gevent.get_hub().loop.async_()  # as long as it is open, gevent takes the loop for one that goes on
         self._bell.start(self._answer)
+        self._closed = False
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Have a function called, soon; from any thread."""
+        """Have a function called, soon; from any thread. After ``close`` this does nothing."""
+        if self._closed:
+            return
         self._calls.append((function, args))
-        self._bell.send()
+        with contextlib.suppress(ValueError):  # the loop has been destroyed meanwhile
+            self._bell.send()
 
     def close(self) -> None:
         """In its own thread: call nothing more."""
+        self._closed = True
         self._bell.stop()
         self._bell.close()
 

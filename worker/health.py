@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import socket
 import sys
 import threading
@@ -22,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from insend_relay.outbox.process import renew_in_children
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Door(threading.Thread):
             logger.warning("insend health cannot see this worker: %d others run here, or no socket is allowed", WORKERS)
             return
         self._socket.listen(_BACKLOG)
-        os.register_at_fork(after_in_child=self._socket.close)  # a pool process must not keep it open after our end
+        renew_in_children(self._socket.close)  # a pool process must not keep it open after our end
         self.start()
 
     def run(self) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import copy
 import logging
 import mmap
-import os
 import struct
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from insend_relay.outbox.process import renew_in_children
 
 WINDOW_SECONDS = 60.0
 FIRST_OF_A_KIND = 5  # of a window: so many are written at once
@@ -97,7 +97,7 @@ class LogLimit(logging.Filter):
         self._clock = clock
         self._later = later or _call_later
         self._start()
-        _start_in_children(weakref.ref(self))
+        renew_in_children(self._start)
 
     def _start(self) -> None:
         """Begin anew: a forked process has neither the thread that waits, nor what its parent counts."""
@@ -163,14 +163,6 @@ class LogLimit(logging.Filter):
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             return (record.name, record.levelno, "", "")  # texts that were formatted beforehand are a kind each
         return kind
-
-
-def _start_in_children(limit: weakref.ref[LogLimit]) -> None:
-    def start() -> None:
-        if (living := limit()) is not None:
-            living._start()  # noqa: SLF001 - its own
-
-    os.register_at_fork(after_in_child=start)
 
 
 def _with_number(repeats: _Repeats, seconds: int) -> logging.LogRecord:

@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from insend_relay.outbox.failed_attempt import Failure
 from insend_relay.outbox.fault import Fault
-from insend_relay.outbox.store import Failure
 
 # 520 to 527 and 530 are Cloudflare's words for an origin that gives no proper answer.
 GATEWAY = frozenset({502, 504, *range(520, 528), 530})
@@ -94,7 +94,7 @@ class Outcome:
 
     @property
     def failure(self) -> Failure:
-        """Which kind of failure it is, for the policy and the outage guard."""
+        """Which kind of failure it is, for the policy and the circuit breaker."""
         if self.status is None or self.status in UNREACHABLE:
             return "unreachable"
         if self.status in CLOSED:

@@ -22,28 +22,25 @@ from tenacity import (
 )
 from tenacity.wait import wait_base
 
+from insend_relay.outbox.breaker import BreakerLimits
 from insend_relay.outbox.errors import RelayError
+from insend_relay.outbox.failed_attempt import Failure
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.store import Failure, Guard
 from insend_relay.worker.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after a wait."""
-
-    delay_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """The policy is exhausted.
+class Decision:
+    """What follows from a failed attempt that counts.
 
     Attributes:
-        reason: In a few words that many letters share.
+        delay_seconds: The wait before the next attempt.
+        burial_reason: When the policy is exhausted, why the event becomes a dead letter: a few words that many letters
+            share. Else "".
     """
 
-    reason: str
+    delay_seconds: float
+    burial_reason: str = ""
 
 
 class NotDelivered(RelayError):
@@ -90,8 +87,8 @@ class Policy:
             stop_after_attempt(settings.server_error_attempts), stop_after_delay(settings.server_error_seconds)
         )
         rejected = stop_after_attempt(settings.rejected_attempts)
-        # A key that turns wrong right after a 200 is the tracker's trouble, not the event's: the guard, which is calm
-        # then, has to have had the time to see it.
+        # A key that turns wrong right after a 200 is the tracker's trouble, not the event's: the circuit breaker, which
+        # takes more failures then, has to have had the time to see it.
         closed = stop_all(rejected, stop_after_delay(settings.outage_calm_seconds))
         self.policies = (
             Retrying(retry=_failed_as("unreachable"), stop=unreachable, wait=wait),
@@ -100,7 +97,7 @@ class Policy:
             Retrying(retry=_failed_as("closed"), stop=closed, wait=wait),
         )
 
-    def decide(self, outcome: Outcome, *, attempts: int, age_seconds: float, tried_seconds: float) -> Retry | Dead:
+    def decide(self, outcome: Outcome, *, attempts: int, age_seconds: float, tried_seconds: float) -> Decision:
         """What follows from a failed attempt that counts.
 
         Args:
@@ -110,16 +107,15 @@ class Policy:
             tried_seconds: How long ago it was first tried.
         """
         since = tried_seconds if outcome.failure == "closed" else age_seconds
-        for policy in self.policies:
-            state = _state(policy, NotDelivered(outcome), attempts, since)
-            if policy.retry(state) and not policy.stop(state):
-                return Retry(policy.wait(state))
-        return Dead(outcome.reason)
+        states = (_state(policy, NotDelivered(outcome), attempts, since) for policy in self.policies)
+        state = next(state for state in states if state.retry_object.retry(state))
+        policy = state.retry_object
+        return Decision(policy.wait(state), outcome.reason if policy.stop(state) else "")
 
 
-def guard_of(settings: Settings) -> Guard:
-    """The outage guard's numbers, as the outbox wants them."""
-    return Guard(
+def breaker_limits(settings: Settings) -> BreakerLimits:
+    """The circuit breaker's numbers, as the outbox wants them."""
+    return BreakerLimits(
         unreachable=settings.outage_unreachable,
         lanes=settings.outage_lanes,
         first_ms=round(settings.outage_first_seconds * 1000),

@@ -24,10 +24,10 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from insend_relay.operations.replay import overdue
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.errors import ClusterMode, NewerLayout, OutboxError
 from insend_relay.outbox.heartbeat import HEARTBEAT_SECONDS, Heartbeat
-from insend_relay.outbox.replay import overdue
 from insend_relay.worker.runtime import EX_SOFTWARE, HINT_MS, Process, Runtime
 from insend_relay.worker.systemd import notify
 

@@ -24,10 +24,11 @@ from celery import Celery
 from gevent import monkey
 
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.flush import Flusher
+from insend_relay.outbox.process import PerProcess
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.flush import Flusher
+from insend_relay.spool.spool import Spool
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.health import Door, Health
 from insend_relay.worker.progress import Progress
@@ -54,7 +55,6 @@ class Process:
     """
 
     def __init__(self, app: Celery, settings: Settings, everyone: Everyone, progress: Progress) -> None:
-        self.pid = os.getpid()
         self.settings = settings
         self.stop = Stop(settings.stop_seconds, everyone)
         client = connect(settings.redis_url, connections=8)
@@ -101,13 +101,14 @@ class Runtime:
         self.exit_code = 0
         self._everyone = Everyone()
         self.progress = Progress()
-        self._process: Process | None = None
+        self._processes = PerProcess(lambda _: self._new_process(), scope=os.getpid)
 
     def process(self) -> Process:
         """The state of the process that asks."""
-        if self._process is None or self._process.pid != os.getpid():
-            self._process = Process(self._app, self._settings, self._everyone, self.progress)
-        return self._process
+        return self._processes.get()
+
+    def _new_process(self) -> Process:
+        return Process(self._app, self._settings, self._everyone, self.progress)
 
     def health(self) -> Health:
         """How this worker is; asked in its main process."""
@@ -156,8 +157,8 @@ class Runtime:
 
     def finish(self) -> None:
         """This process ends: what it is posting may end first."""
-        if self._process is not None and self._process.pid == os.getpid():
-            self._process.delivery.finish()
+        if (process := self._processes.peek()) is not None:
+            process.delivery.finish()
 
     def end_pool_process(self) -> None:
         """A pool process ends. When the whole worker does, it waits for nothing more: billiard would sleep a second."""

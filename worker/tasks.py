@@ -12,8 +12,8 @@ import logging
 
 from celery import Celery
 
+from insend_relay.operations.replay import Replay
 from insend_relay.outbox.errors import NotFound, OutboxError
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import Settings
 from insend_relay.worker.runtime import Runtime
 
@@ -30,13 +30,9 @@ def register(app: Celery, runtime: Runtime, settings: Settings) -> None:
         """Lanes are due: claim them and deliver their events."""
         with runtime.signals_stop() as process:
             try:
-                more = process.delivery.run()
+                process.delivery.run()
             except OutboxError as error:
                 logger.warning("cannot ask the outbox for lanes: %s", error)
-                return
-            if more:
-                with contextlib.suppress(OutboxError):  # the pump looks by itself, only later
-                    process.outbox.wake()
 
     @app.task(name="worker.replay")
     def replay(run_id: str, turn: int = 0) -> None:

@@ -39,7 +39,7 @@ from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.fault import Fault
 from insend_relay.worker.adapter import HTTP, HTTPS, Adapter
 from insend_relay.worker.dialing import Dialer
-from insend_relay.worker.exchange import Ended, receive
+from insend_relay.worker.exchange import Ended, NoAnswer, receive
 from insend_relay.worker.idle_connections import IdleConnections
 from insend_relay.worker.outcome import CUT, DELIVERED, Outcome
 from insend_relay.worker.redial import Redial
@@ -163,7 +163,7 @@ class Tracker:
                 return work(call)
         except Ended:
             return self._without_answer(call, call.ended)
-        except (HTTPException, HTTPError, OSError, ValueError) as error:
+        except (NoAnswer, HTTPException, HTTPError, OSError, ValueError) as error:
             return self._without_answer(call, *_in_words(error))
         finally:
             self._calls.discard(call)
@@ -336,6 +336,8 @@ def _head(target: str, url: str, headers: Mapping[str, str]) -> bytes:
 
 def _in_words(error: Exception) -> tuple[str, Fault]:
     """What went wrong, with nothing in it of what was sent, and whose fault that is."""
+    if isinstance(error, NoAnswer):
+        return str(error), "passing"
     if isinstance(error, NameResolutionError):
         return "no such host", "host"
     if isinstance(error, NewConnectionError):

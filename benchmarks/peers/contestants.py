@@ -16,6 +16,7 @@ from typing import Any
 
 from venvs import HERE, make
 
+from insend_relay.operations.books import events_waiting
 from insend_relay.outbox.store import Outbox
 
 
@@ -75,8 +76,7 @@ class Contestant:
 
 
 def _waiting(client: Any) -> int:
-    outbox = Outbox(client)
-    return int(outbox.read("HGET", outbox.keys.ledger, "waiting") or 0)
+    return events_waiting(Outbox(client))
 
 
 RELAY = Contestant("Insend Relay", ("insend-relay",), "relay", _waiting)

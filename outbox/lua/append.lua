@@ -1,19 +1,20 @@
 -- append: take one event into its visitor's lane.
--- KEYS: ledger apps wake
--- ARGV: prefix lane app id guest_uid payload once_key once_digest once_ms slot file
+-- KEYS: ledger books apps wake wake_delivery lingering
+-- ARGV: prefix lane app draft once_key once_digest once_ms slot file
 -- Returns: {'APPENDED', seq} | {'DUPLICATE', id and digest of the first event with this once_key} | {'ALREADY'} | {'CLOSED'}
 --   | {'ERASED'}: it comes from a spool and its visitor was erased since; accepted and discarded have risen
 -- Invariant: a lane with records is in its app's schedule, and its app in apps. A full Redis refuses the first write,
 --   so nothing has changed by then: append is the one script that must not start by freeing memory.
--- Shared: clock pump record tail entrance tombstones
-local ledger, apps, wake = unpack(KEYS)
-local prefix, lane, app, id, guest_uid, payload, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
+-- Shared: clock pump record books tail entrance tombstones
+local ledger, books, apps, wake, wake_delivery, lingering = unpack(KEYS)
+local prefix, lane, app, draft, once_key, once_digest, once_ms, slot, file = unpack(ARGV)
 -- body
+local id = id_of(draft)
 local refusal = turned_away(id, slot, file)
 if refusal then
   return {refusal}
 end
-if file ~= '' and discard_erased(lane, id, slot, file) then
+if file ~= '' and discard_erased(app, lane, draft, slot, file) then
   return {'ERASED'}
 end
 local once = prefix .. 'once:' .. app .. ':' .. once_key
@@ -34,7 +35,8 @@ if once_key ~= '' then
 end
 note_entrance(id, slot, file)
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
-redis.call('HINCRBY', ledger, 'waiting', 1)
-join(lane, app, new_record(app, seq, id, guest_uid, payload))
+local record = stamped(draft, app, seq, now)
+book(app, record, 'accepted', 'waiting')
+join(lane, app, record)
 beat('accepted', 1)
 return {'APPENDED', seq}

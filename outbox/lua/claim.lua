@@ -1,34 +1,26 @@
 -- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
--- KEYS: ledger apps lease trying failing doubtful hint
--- ARGV: prefix worker room lease_ms linger_ms version alone
--- Returns: {now ms, fence, '' | 'ALONE' | 'MAKE_ROOM', {lane, head record, trying or '', 'PROBE' if it is one}, ...}
--- Invariant: a lane is leased to one fence at a time. A lease that is found on a due lane was left by a worker that
---   never said how it ended: its head is marked doubtful before it can be sent again. A head whose worker died twice is
---   leased to nobody who has anything else under way, nor beside another.
--- linger_ms > 0 says that the caller, having room left, will look again by itself: until then no hint is needed.
--- alone '1' says that the caller has nothing under way. ALONE: the one lane's head is to be sent with nothing beside it.
--- MAKE_ROOM: such a head is next in line, and waits until the caller has nothing under way.
--- Shared: clock lane barrier abandoned
-local ledger, apps, lease, trying, failing, doubtful, hint = unpack(KEYS)
-local prefix, worker, room, lease_ms, linger_ms, version, alone = unpack(ARGV)
+-- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps lingering
+-- ARGV: prefix worker token room lease_ms linger_ms version
+-- Returns: {now ms, ms for which nothing comes due by itself, 1 if lanes are in quarantine else 0, {lane, head record, trying or '', 'PROBE' if it is one}, ...}
+-- Invariant: a lane is leased to one holder at a time. A lease that is found on a due lane was left by a worker that
+--   never said how it ended: its head is marked doubtful before it can be sent again. A head that has crashed two workers
+--   goes into quarantine, from which only claim_quarantined leases.
+-- linger_ms > 0 says that the caller, if it has room left, lingers: it waits on wake:delivery for so long at most, and
+-- until then no pump is called. The ms in the reply are at most as many, and -1 when the caller does not linger.
+-- Shared: clock pump record lane barrier breaker abandoned
+local ledger, apps, lease, trying, failing, doubtful, hint, quarantine_apps, lingering = unpack(KEYS)
+local prefix, worker, token, room, lease_ms, linger_ms, version = unpack(ARGV)
 -- body
 local MOST = 1000          -- lanes of a claim
 local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
-local ROUNDS = 4           -- a lane that waits for its guest makes room for another; the rest is for the next claim
-local RAMP_MS = 30000      -- after an outage the small start is over by then, come what may
+local ROUNDS = 4           -- a lane that is not leased makes room for another; the rest is for the next claim
 local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
--- An event that kills its worker takes with it all that the process is sending, and once its leases are over they come
--- due together. From its second death on a head is sent alone: who is buried as a crasher has killed by itself.
-local ALONE_FROM = 2
 local HEAD = 3             -- what stands before the lanes in the reply
+local PROCESS_BYTES = 32   -- of a token
 
 room = math.min(tonumber(room), MOST)
-local claimed = {now, 0, ''}
-
-local function dies_often(tried)
-  return #tried >= 20 and struct.unpack('>I2', tried, 19) >= ALONE_FROM
-end
+local claimed = {now, -1, 0}
 
 -- The lane's head and what is known of it, when it may be sent now.
 local function take(lane, stored, left)
@@ -43,43 +35,32 @@ local function take(lane, stored, left)
     return nil
   end
   local tried = known(lane, record, stored, left)
-  if waits_for_guest(lane, record) then
+  if crashes(tried) then
     redis.call('HDEL', lease, lane)
+    schedule(lane, now, tried)
+    redis.call('ZADD', quarantine_apps, 'NX', now, app_of(lane))
     return nil
   end
-  if dies_often(tried) then
-    if alone ~= '1' or #claimed > HEAD then
-      redis.call('HDEL', lease, lane) -- its end is counted; it stays due where it is, so that its turn comes
-      claimed[3] = 'MAKE_ROOM'
-      return nil
-    end
-    claimed[3] = 'ALONE'
+  if waits_for_guest(lane, record, due_key(lane)) then
+    redis.call('HDEL', lease, lane)
+    return nil
   end
   claimed[#claimed + 1] = {lane, record, tried}
   return record
 end
 
--- How many of these lanes were taken, and the last that was looked at.
-local function take_all(app, lanes)
+-- How many of these lanes were leased.
+local function take_all(due, lanes)
   local stored, left = redis.call('HMGET', trying, unpack(lanes)), redis.call('HMGET', lease, unpack(lanes))
-  local held, last = {}, nil
+  local held = {}
   for i, lane in ipairs(lanes) do
-    if claimed[3] == '' then
-      local record = take(lane, stored[i], left[i])
-      if record then
-        held[#held + 1] = {lane, '', record, worker, lease_ms}
-      end
-      last = lane
+    local record = take(lane, stored[i], left[i])
+    if record then
+      held[#held + 1] = {lane, token, record, worker, lease_ms}
     end
   end
-  if #held > 0 and claimed[2] == 0 then
-    claimed[2] = redis.call('HINCRBY', ledger, 'fence', 1)
-  end
-  for _, one in ipairs(held) do
-    one[2] = struct.pack('>I8', claimed[2])
-  end
-  hold(app, held)
-  return #held, last
+  hold(due, held)
+  return #held
 end
 
 -- The longest due and the latest: behind many poisoned lanes a good one may just have come.
@@ -95,59 +76,77 @@ local function choose_probe(due, lanes)
   return {lanes[1]}
 end
 
+-- The caller waits on wake:delivery from now on; returns until when at most. One that stays is written down again when half
+-- of its time is over.
+local function linger(process)
+  local ends = tonumber(redis.call('ZSCORE', lingering, process) or 0)
+  if ends < now + linger_ms / 2 or ends > now + linger_ms then
+    ends = now + linger_ms
+    redis.call('ZREMRANGEBYSCORE', lingering, '-inf', now)
+    redis.call('ZREMRANGEBYSCORE', lingering, '(' .. string.format('%.0f', now + MAX_LINGER_MS), '+inf')
+    redis.call('ZADD', lingering, ends, process)
+  end
+  return ends
+end
+
+-- When a lane of these apps, or a further app, comes due by itself.
+local function next_due(open)
+  local found = tonumber(redis.call('ZRANGEBYSCORE', apps, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+    or math.huge
+  for _, app in ipairs(open) do
+    found = math.min(found, tonumber(redis.call('ZRANGE', prefix .. 'due:' .. app, 0, 0, 'WITHSCORES')[2]) or math.huge)
+  end
+  return found
+end
+
 local open = redis.call('ZRANGEBYSCORE', apps, '-inf', now, 'LIMIT', 0, APPS_AT_ONCE)
 for _, app in ipairs(open) do
   local left = room - (#claimed - HEAD)
-  if left <= 0 or claimed[3] ~= '' then
+  if left <= 0 then
     break
   end
-  local outage, due = prefix .. 'outage:' .. app, prefix .. 'due:' .. app
-  local state = redis.call('HMGET', outage, 'since', 'tokens', 'resumed')
-  local paused, tokens = state[1], tonumber(state[2])
-  if tokens and math.abs(now - tonumber(state[3])) > RAMP_MS then -- a start in the future: the clock was set back
-    redis.call('HDEL', outage, 'tokens', 'resumed')
-    tokens = nil
-  end
-  local most = paused and 1 or math.min(left, tokens or left)
-  local taken, last = 0, nil
+  local due = prefix .. 'due:' .. app
+  local probe, tokens = claim_limit(app)
+  local most = probe and 1 or math.min(left, tokens or left)
+  local taken, looked = 0, false
   for _ = 1, ROUNDS do
     local lanes = {}
     if most > taken then
-      lanes = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, paused and PROBE_CHOICES or most - taken)
+      lanes = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, probe and PROBE_CHOICES or most - taken)
     end
     if #lanes == 0 then
       break
     end
+    looked = true
     redis.call('DEL', hint)
-    if paused then
+    if probe then
       lanes = choose_probe(due, lanes)
     end
-    local more
-    more, last = take_all(app, lanes)
+    local more = take_all(due, lanes)
     taken = taken + more
-    if more == #lanes or claimed[3] ~= '' then
+    if more == #lanes then
       break
     end
   end
-  if last or #open == APPS_AT_ONCE then -- nothing due, nobody behind: nothing to write
+  if looked or #open == APPS_AT_ONCE then -- with nothing due and no further app there is nothing to write
     redis.call('DEL', hint)
     if tokens and taken > 0 then
-      redis.call('HINCRBY', outage, 'tokens', -taken)
+      take_tokens(app, taken)
     end
-    if paused and taken > 0 then
-      redis.call('HSET', outage, 'probe', last)
+    if probe and taken > 0 then
+      begin_probe(app, claimed[#claimed][1], lease_ms)
       table.insert(claimed[#claimed], 'PROBE')
-      redis.call('ZADD', apps, now + lease_ms, app)
-    elseif claimed[3] ~= 'MAKE_ROOM' then -- else it stays first in the rotation
+    else
       redis.call('ZADD', apps, now, app)
     end
   end
 end
+claimed[3] = redis.call('EXISTS', quarantine_apps)
 linger_ms = tonumber(linger_ms)
-if linger_ms == 0 or #claimed - HEAD >= room or claimed[3] ~= '' then
+if linger_ms == 0 or #claimed - HEAD >= room then
   redis.call('DEL', hint)
-elseif redis.call('PTTL', hint) < linger_ms / 2 then
-  redis.call('DEL', hint)
-  redis.call('SET', hint, '1', 'PX', linger_ms)
+  redis.call('ZREM', lingering, string.sub(token, 1, PROCESS_BYTES))
+else
+  claimed[2] = math.max(0, math.min(linger(string.sub(token, 1, PROCESS_BYTES)), next_due(open)) - now)
 end
 return claimed

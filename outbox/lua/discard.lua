@@ -1,17 +1,17 @@
 -- discard: an operator gives a dead letter up for good.
--- KEYS: ledger dead dead_index dead_groups
+-- KEYS: books dead dead_apps dead_groups
 -- ARGV: prefix id
 -- Returns: {'DISCARDED' | 'GONE'}
 -- Invariant: dead falls as discarded rises.
--- Shared: clock letter
-local ledger, dead, dead_index, dead_groups = unpack(KEYS)
+-- Shared: clock record books letter
+local books, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, id = unpack(ARGV)
 -- body
-local letter = redis.call('HGET', dead, id)
-if not letter then
+local data = redis.call('HGET', dead, id)
+if not data then
   return {'GONE'}
 end
-local _, group = read_letter(letter)
-take_letter(id, group)
-redis.call('HINCRBY', ledger, 'discarded', 1)
+local letter = read_letter(data)
+take_letter(id, letter)
+book(letter.app, letter.record, 'dead', 'discarded')
 return {'DISCARDED'}

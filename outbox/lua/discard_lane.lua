@@ -1,13 +1,13 @@
 -- discard_lane: an operator gives the waiting events of one lane up for good, 200 at most, the oldest first.
--- KEYS: ledger apps lease trying failing replaying wake
+-- KEYS: books apps lease trying failing replaying wake wake_delivery lingering
 -- ARGV: prefix lane last_seq
--- Returns: {'MORE' | 'SENDING' | 'DISCARDED', name of the claim that sends the head or '', how many were discarded, 1 if the
+-- Returns: {'MORE' | 'SENDING' | 'DISCARDED', name of the holder that sends the head or '', how many were discarded, 1 if the
 --   first of them may have been sent else 0}
 -- Invariant: waiting falls as discarded rises. Events that were accepted after last_seq stay. A head that a worker is
 --   sending stays until its outcome is known; the events behind it do not wait for that.
 -- MORE: call again. SENDING: only the head is left of what is meant. DISCARDED: nothing is left of it.
--- Shared: clock pump lane barrier advance forget
-local ledger, apps, lease, trying, failing, replaying, wake = unpack(KEYS)
+-- Shared: clock pump record lane barrier advance breaker forget books tally replays left
+local books, apps, lease, trying, failing, replaying, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, lane, last_seq = unpack(ARGV)
 -- body
 local BATCH = 200     -- a record has up to 64 KB, so a step reads 13 MB at most
@@ -16,8 +16,7 @@ local HOLD_MS = 1000  -- no worker takes the lane between two steps
 last_seq = tonumber(last_seq)
 local key = lane_key(lane)
 local head, held = redis.call('LINDEX', key, 0), redis.call('HGET', lease, lane)
-local sending = head and held and tonumber(redis.call('ZSCORE', due_key(lane), lane) or 0) > now
-local replayed = redis.call('HGET', replaying, lane)
+local sending = head and held and due_at(lane) > now
 local skip = sending and 1 or 0
 local records = redis.call('LRANGE', key, skip, skip + BATCH - 1)
 local count = 0
@@ -30,14 +29,14 @@ if count > 0 then
   redis.call('LPOP', key, skip + count)
   if sending then
     redis.call('LPUSH', key, head)
-  elseif held and string.sub(held, 9, 24) == id_of(head) then
+  elseif held and leased_id(held) == id_of(head) then
     possibly_sent = 1
   end
+  local discarded = {}
   for i = 1, count do
-    forget_replay(lane, replayed, id_of(records[i]))
+    discarded[i] = records[i]
   end
-  redis.call('HINCRBY', ledger, 'waiting', -count)
-  redis.call('HINCRBY', ledger, 'discarded', count)
+  records_left(app_of(lane), {}, discarded, 'discarded')
 end
 local left = redis.call('LINDEX', key, 0)
 if not left then
@@ -53,6 +52,6 @@ if count == BATCH then
   return {'MORE', '', count, possibly_sent}
 end
 if sending and seq_of(head) <= last_seq then
-  return {'SENDING', string.sub(held, 25), count, possibly_sent}
+  return {'SENDING', holder_of(held), count, possibly_sent}
 end
 return {'DISCARDED', '', count, possibly_sent}

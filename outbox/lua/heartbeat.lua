@@ -8,7 +8,7 @@
 --   same epoch say that the last writes were lost; a new epoch begins then, so that the other workers' reports of the same
 --   jump are merged into one entry.
 -- An entry of jumps: at ms, epoch before, epoch after, accepted before, accepted after, waiting before, in decimal and hex digits.
--- Shared: clock
+-- Shared: clock waiting
 local ledger, workers, epoch, jumps = unpack(KEYS)
 local prefix, worker, kept_ms, known_epoch, known_accepted, known_waiting, new_epoch = unpack(ARGV)
 -- body
@@ -16,8 +16,7 @@ local MOST_WORKERS, MOST_JUMPS = 1000, 20
 
 known_accepted, known_waiting = tonumber(known_accepted), tonumber(known_waiting)
 local found = redis.call('GET', epoch)
-local counts = redis.call('HMGET', ledger, 'accepted', 'waiting')
-local accepted, waiting = tonumber(counts[1] or 0), tonumber(counts[2] or 0)
+local accepted, waiting = tonumber(redis.call('HGET', ledger, 'accepted') or 0), waiting_events()
 
 redis.call('ZREM', workers, worker) -- a first write that a full Redis allows
 redis.call('ZREMRANGEBYSCORE', workers, '-inf', now - kept_ms)

@@ -1,11 +1,13 @@
 -- look: is there a lane that may be claimed, and has nobody been told? For the pump.
--- KEYS: apps hint
+-- KEYS: apps hint quarantine_apps quarantine_turn lingering
 -- ARGV: prefix hint_ms
 -- Returns: {1 if the caller should publish a hint else 0, ms for which something could have been claimed and was not}
 -- hint_ms 0 only looks: nobody is told to publish.
--- Invariant: at most one caller in hint_ms is told to publish, until a claim takes the hint back.
--- Shared: clock
-local apps, hint = unpack(KEYS)
+-- Invariant: at most one caller in hint_ms is told to publish, until a claim takes the hint back; none while a delivery
+--   lingers, which is called by itself.
+-- The ms do not count quarantine: its lanes may rightly wait for each other for a long time.
+-- Shared: clock pump quarantine
+local apps, hint, quarantine_apps, quarantine_turn, lingering = unpack(KEYS)
 local prefix, hint_ms = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64
@@ -22,8 +24,17 @@ end
 if tonumber(hint_ms) == 0 then
   return {0, unclaimed}
 end
+if ready == 0 and redis.call('EXISTS', quarantine_turn) == 0 then
+  for _, app in ipairs(redis.call('ZRANGE', quarantine_apps, 0, APPS_AT_ONCE - 1)) do
+    if quarantined(app, 1)[1] then
+      ready = 1
+    end
+  end
+end
 redis.call('ZREM', apps, '') -- a first write that a full Redis allows
-if ready == 1 then
+if ready == 1 and is_lingering() then
+  ready = 0
+elseif ready == 1 then
   if not redis.call('SET', hint, '1', 'NX', 'PX', hint_ms) then
     if redis.call('PTTL', hint) > tonumber(hint_ms) then -- the clock was set back, and the hint lasts as long as the step
       redis.call('SET', hint, '1', 'PX', hint_ms)

@@ -1,18 +1,18 @@
 -- pull_back: bring back what a step back of Redis's clock has left scheduled further ahead than anything can be.
--- KEYS: apps lease trying replays wake
+-- KEYS: apps lease trying replays quarantine_turn wake wake_delivery lingering
 -- ARGV: prefix first_app page wait_ms lease_ms patience_ms only_look
 -- Returns: {apps, lanes, rank of the app to go on with or 0, 1 if there is more to do now else 0, 1 if an app has a further
 --   page else 0}: how many apps and lanes were too far ahead
 -- Invariant: nothing is sent and nothing is counted. A lane that is leased becomes due after the longest lease, so that
---   its POST can end first; every other lane is due now. An app that the circuit breaker paused waits for the length of
+--   its POST can end first; every other lane is due now. A turn in quarantine that would outlast that ends. An app that the circuit breaker paused waits for the length of
 --   that pause once more, an open app is open again, and an operator's pause stays.
 -- Longest legitimate waits: wait_ms of a lane whose head has failed, lease_ms of a lease, patience_ms of a replay run.
--- page: of each app BATCH lanes are looked at, the furthest ahead first; the next page has the next BATCH. So lanes that
+-- page: of each app's two schedules BATCH lanes are looked at, the furthest ahead first; the next page has the next BATCH. So lanes that
 -- wait rightly do not hide the others.
 -- only_look '1' counts and writes nothing. Apps are looked at by their rank, APPS_AT_ONCE in a call; one that moves between
 -- two calls may be passed over until the next sweep.
--- Shared: clock pump lane barrier
-local apps, lease, trying, replays, wake = unpack(KEYS)
+-- Shared: clock pump record lane barrier
+local apps, lease, trying, replays, quarantine_turn, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, first_app, page, wait_ms, lease_ms, patience_ms, only_look = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64
@@ -59,17 +59,17 @@ local function longest_wait(lane, leased, tried)
   if leased then
     return lease_ms
   end
-  if tried and #tried >= 36 then
+  if tried and #tried >= 36 and not crashes(tried) then -- in quarantine there is no delay between two attempts
     local last_at = struct.unpack('>I8', tried, 29) -- trying.py; an attempt in the future was made before the step
     return last_at <= now + OPEN_MS and wait_ms or 0
   end
   return barrier_of(lane, redis.call('LINDEX', lane_key(lane), 0) or '') > 0 and GUEST_MS or NEWER_MS
 end
 
--- How many lanes of an app's page were too far ahead, whether there may be more of them here, and whether the page is full.
-local function pull_lanes(app)
-  local due = prefix .. 'due:' .. app
-  local found = ahead(due, NEWER_MS, page * BATCH)
+-- How many lanes of a schedule's page were too far ahead, whether there may be more of them here, and whether the page is
+-- full.
+local function pull_lanes(schedule)
+  local found = ahead(schedule, NEWER_MS, page * BATCH)
   if #found == 0 then
     return 0, false, false
   end
@@ -85,7 +85,7 @@ local function pull_lanes(app)
     end
   end
   if apply and #moved > 0 then
-    redis.call('ZADD', due, unpack(moved))
+    redis.call('ZADD', schedule, unpack(moved))
     call_pump()
   end
   local full = #lanes == BATCH
@@ -106,12 +106,19 @@ local runs = ahead(replays, tonumber(patience_ms), 0)
 for i = 1, apply and #runs or 0, 2 do
   redis.call('ZADD', replays, now, runs[i])
 end
+if apply and redis.call('PTTL', quarantine_turn) > lease_ms then -- its holder has died, or takes the turn again
+  redis.call('DEL', quarantine_turn)
+end
 local rank = tonumber(first_app)
 local some = redis.call('ZRANGE', apps, rank, rank + APPS_AT_ONCE - 1)
 for _, app in ipairs(some) do
-  local moved, unfinished, full = pull_lanes(app)
-  lanes_moved = lanes_moved + moved
-  further = full and not unfinished and 1 or further
+  local unfinished = false
+  for _, name in ipairs({'due:', 'quarantine:'}) do
+    local moved, unfinished_here, full = pull_lanes(prefix .. name .. app)
+    lanes_moved = lanes_moved + moved
+    further = full and not unfinished_here and 1 or further
+    unfinished = unfinished or unfinished_here
+  end
   if unfinished then
     more = 1
     break

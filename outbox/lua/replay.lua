@@ -1,29 +1,34 @@
 -- replay: a dead letter goes back to the tail of its lane, as it was accepted.
--- KEYS: ledger apps wake replaying dead dead_index dead_groups
--- ARGV: prefix id run
--- Returns: {'REPLAYED' | 'BUSY' | 'GONE' | 'INVALID'}
--- Invariant: at most one replayed record of a lane is under way, so a visitor's letters keep their order. An event
---   that was buried as invalid stays: the tracker would refuse it again.
--- Shared: clock pump tail letter replays
-local ledger, apps, wake, replaying, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, id, run = unpack(ARGV)
+-- KEYS: books apps wake wake_delivery lingering replaying dead dead_apps dead_groups
+-- ARGV: prefix id burial run limit
+-- Returns: {'REPLAYED' | 'GONE' | 'INVALID' | 'PAUSED' | 'FULL'}
+-- Invariant: fewer than limit events of the run wait in lanes before this one joins them, and nothing goes to an app that is
+--   paused. An event that was buried as invalid stays: the tracker would refuse it again.
+-- burial is the letter's place in the order of burial: one that has another place died after the run began, so the letter
+-- that was meant is gone.
+-- Shared: clock pump record books tail letter replays
+local books, apps, wake, wake_delivery, lingering, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
+local prefix, id, burial, run, limit = unpack(ARGV)
 -- body
-local letter = redis.call('HGET', dead, id)
-if not letter then
+local data = redis.call('HGET', dead, id)
+local letter = data and read_letter(data)
+if not letter or letter.burial ~= tonumber(burial) then
   return {'GONE'}
 end
-local lane, group, record = read_letter(letter)
-if string.match(group, '[^\t]*$') == 'invalid' then
+if string.match(letter.group, '[^\t]*$') == 'invalid' then
   return {'INVALID'}
 end
-if redis.call('HEXISTS', replaying, lane) == 1 then
-  return {'BUSY'}
+local app = string.match(letter.lane, '^[^/]*')
+if tonumber(redis.call('ZSCORE', apps, app) or 0) > now then
+  return {'PAUSED'}
 end
-take_letter(id, group)
-redis.call('HINCRBY', ledger, 'waiting', 1)
-redis.call('HINCRBY', ledger, 'replayed', 1)
-redis.call('HINCRBY', replay_key(run), 'replayed', 1)
-redis.call('HSET', replaying, lane, id .. run)
-join(lane, string.match(lane, '^[^/]*'), record)
+if outstanding(run) >= tonumber(limit) then
+  return {'FULL'}
+end
+take_letter(id, letter)
+book(app, letter.record, 'dead', 'waiting')
+begin_replayed(run, id, letter.lane)
+redis.call('HSET', replay_key(run), 'sent_at', now)
+join(letter.lane, app, letter.record)
 beat('replayed', 1)
 return {'REPLAYED'}

@@ -1,25 +1,26 @@
 -- resend: a dead letter is discarded, and the event that takes its place is accepted, under an id of its own.
--- KEYS: ledger apps wake dead dead_index dead_groups
--- ARGV: prefix letter_id record_sha1 id lane app guest_uid payload
+-- KEYS: ledger books apps wake wake_delivery lingering dead dead_apps dead_groups
+-- ARGV: prefix letter_id record_sha1 lane app draft
 -- Returns: {'RESENT', seq} | {'CHANGED'} | {'ALREADY'}
 -- Invariant: dead falls as discarded rises, and accepted and waiting rise together. A letter that is gone, or whose
 --   record is not the one that was exported (record_sha1), sends nothing: so a second run of a file is harmless.
--- Shared: clock pump record tail letter
-local ledger, apps, wake, dead, dead_index, dead_groups = unpack(KEYS)
-local prefix, letter_id, record_sha1, id, lane, app, guest_uid, payload = unpack(ARGV)
+-- Shared: clock pump record books tail letter
+local ledger, books, apps, wake, wake_delivery, lingering, dead, dead_apps, dead_groups = unpack(KEYS)
+local prefix, letter_id, record_sha1, lane, app, draft = unpack(ARGV)
 -- body
-local letter = redis.call('HGET', dead, letter_id)
-if not letter then
+local data = redis.call('HGET', dead, letter_id)
+if not data then
   return {'ALREADY'}
 end
-local _, group, record = read_letter(letter)
-if redis.sha1hex(record) ~= record_sha1 then
+local letter = read_letter(data)
+if redis.sha1hex(letter.record) ~= record_sha1 then
   return {'CHANGED'}
 end
-take_letter(letter_id, group)
-redis.call('HINCRBY', ledger, 'discarded', 1)
+take_letter(letter_id, letter)
+book(letter.app, letter.record, 'dead', 'discarded')
 local seq = redis.call('HINCRBY', ledger, 'accepted', 1)
-redis.call('HINCRBY', ledger, 'waiting', 1)
-join(lane, app, new_record(app, seq, id, guest_uid, payload))
+local record = stamped(draft, app, seq, now)
+book(app, record, 'accepted', 'waiting')
+join(lane, app, record)
 beat('accepted', 1)
 return {'RESENT', seq}

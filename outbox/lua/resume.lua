@@ -1,18 +1,13 @@
 -- resume: an operator lets an app go on at once, whatever held it back.
--- KEYS: apps wake
+-- KEYS: apps wake wake_delivery lingering
 -- ARGV: prefix app
 -- Returns: {'RESUMED'}
--- Invariant: the guard starts afresh, with the small start that follows any outage.
--- Shared: clock pump
-local apps, wake = unpack(KEYS)
+-- Invariant: the circuit breaker is closed and has no suspects, and the app begins with a few lanes as after any outage.
+-- Shared: clock pump record lane breaker
+local apps, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, app = unpack(ARGV)
 -- body
-local outage = prefix .. 'outage:' .. app
-redis.call(
-  'HDEL', outage, 'operator', 'since', 'reason', 'fault', 'kind', 'pauses', 'until', 'pause_ms', 'probe', 'unreachable'
-)
-redis.call('DEL', outage .. ':lanes')
-redis.call('HSET', outage, 'tokens', 2, 'resumed', now)
-redis.call('ZADD', apps, now, app)
-call_pump()
+redis.call('HDEL', breaker_of(app), 'operator')
+reset_breaker(app)
+open_app(app)
 return {'RESUMED'}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from insend_relay.outbox.errors import SettingsError
-from insend_relay.producers.configured import become_insend, console, environment
+from insend_relay.producers.configured import become_insend, commands, environment
 from insend_relay.producers.django.configuration import overrides
 
 
@@ -23,11 +23,11 @@ class InSendCommand(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Run it from the command line: ``manage.py insend_status --json``; it ends the process."""
         with _environment():
-            console().main([self.subcommand, *_without_djangos(argv[2:])])
+            commands().main([self.subcommand, *_without_djangos(argv[2:])])
 
     def print_help(self, prog_name: str, subcommand: str) -> None:  # noqa: ARG002 - Django's signature
         """Run ``manage.py help insend_status``."""
-        console().cli.main([self.subcommand, "--help"], prog_name="insend", standalone_mode=False)
+        commands().cli.main([self.subcommand, "--help"], prog_name="insend", standalone_mode=False)
 
     def create_parser(self, prog_name: str, subcommand: str, **_: Any) -> CommandParser:
         """For ``call_command``: a parser to which everything is an argument, and nothing an option of its own."""
@@ -44,7 +44,7 @@ class InSendCommand(BaseCommand):
         out, err = options.get("stdout") or sys.stdout, options.get("stderr") or sys.stderr
         try:
             with redirect_stdout(out), redirect_stderr(err), _environment():
-                console().cli.main([self.subcommand, *arguments], prog_name="insend")
+                commands().cli.main([self.subcommand, *arguments], prog_name="insend")
         except SystemExit as end:
             if end.code:
                 words = f"insend {self.subcommand} ended with exit code {end.code}"
@@ -71,7 +71,7 @@ def _environment() -> Iterator[None]:
         with environment(overrides()):
             yield
     except SettingsError as error:
-        code, text = console("exits").explain(error)
+        code, text = commands("exits").explain(error)
         sys.stderr.write(f"insend: {text}\n")
         sys.exit(code)
 

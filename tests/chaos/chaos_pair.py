@@ -11,8 +11,8 @@ import redis
 from chaos_processes import wait_for
 from faketime import ClockedRedis
 
-from insend_relay.console.child import start_child
-from insend_relay.console.embedded import EmbeddedRedis, find_server, free_port
+from insend_relay.console.sandbox.child import start_child
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, find_server, free_port
 from insend_relay.outbox.connection import connect
 
 NAME = "relay"  # by which the Sentinel knows the pair

@@ -40,9 +40,9 @@ from chaos_resolver import TRACKER
 from chaos_run import end_tasks
 from chaos_tracker import Event, Tracker
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.store import Outbox
 
 HERE = Path(__file__).resolve().parent

@@ -42,15 +42,17 @@ from chaos_sender import Sender
 from chaos_tracker import Event, Tracker
 from faketime import ClockedRedis
 
-from insend_relay.outbox.audit import audit
+from insend_relay.operations.audit import audit
+from insend_relay.operations.books import events_waiting
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.errors import OutboxError
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
-from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
+from insend_relay.spool.spool import Spool
+from insend_relay.worker.head import CRASHED, UNDECODABLE
 
 T = TypeVar("T")
+PROGRAM = "from insend_relay.console.commands.main import main; main()"
 POOLS = ("prefork", "threads", "gevent")
 DAY = 86_400
 POST_SECONDS = 1.0
@@ -313,7 +315,7 @@ class Run:
 
     def _flush(self) -> None:
         environ = self._environ(self.producers_redis, "127.0.0.1", INSEND_SPOOL=str(self.folder / "spool.db"))
-        command = [sys.executable, "-c", "from insend_relay.console.command import main; main()", "spool", "flush"]
+        command = [sys.executable, "-c", PROGRAM, "spool", "flush"]
         subprocess.run(command, env=environ, capture_output=True, timeout=DRAIN_SECONDS * self.patience, check=False)
 
     def _drained(self) -> bool:
@@ -323,7 +325,7 @@ class Run:
     def waiting(self) -> int | None:
         """How many events wait in Redis; None when it cannot be asked."""
         try:
-            return int(self.outbox.read("HGET", self.outbox.keys.ledger, "waiting") or 0)
+            return events_waiting(self.outbox)
         except OutboxError:
             return None
 

@@ -63,7 +63,7 @@ def main() -> None:
     from insend_relay.worker import idle_connections  # noqa: PLC0415 - under the clock and the resolver that were set
 
     vars(idle_connections)["MAX_IDLE_SECONDS"] = IDLE_SECONDS  # before others take it over
-    from insend_relay.console.command import main as command  # noqa: PLC0415 - likewise
+    from insend_relay.console.commands.main import main as command  # noqa: PLC0415 - likewise
     from insend_relay.outbox import clock_steps, record  # noqa: PLC0415 - likewise
     from insend_relay.worker import pump  # noqa: PLC0415 - likewise
     from insend_relay.worker.tracker import Tracker  # noqa: PLC0415 - likewise

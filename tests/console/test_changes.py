@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insend_relay.console.changes import changes
-from insend_relay.console.json_literal import indented
+from insend_relay.console.commands.changes import changes
+from insend_relay.console.commands.json_literal import indented
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,10 +12,10 @@ import pytest
 from command_line import CommandLine, a_worker, alive, letter, put, settle
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.sandbox import Sandbox
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.console.sandbox.sandbox import Sandbox
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.replay import Replay
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.store import Outbox
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"

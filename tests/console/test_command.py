@@ -12,7 +12,7 @@ import pytest
 from command_line import CommandLine, alive, put
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console import exits
+from insend_relay.console.commands import exits
 from insend_relay.outbox.errors import InvalidEvent, NotAccepted, OutboxError, RelayError, SettingsError
 from insend_relay.outbox.store import Outbox
 
@@ -38,7 +38,7 @@ EVERY = [[name] for name in COMMANDS if name != "dead"] + [
 AWAY = {"INSEND_REDIS_URL": "redis://127.0.0.1:1/0"}
 LOADED = """
 import sys
-from insend_relay.console.command import cli
+from insend_relay.console.commands.main import cli
 cli(sys.argv[1:], standalone_mode=False)
 print(*sys.modules)
 """
@@ -172,7 +172,7 @@ def test_a_finding_an_error_and_success_are_told_apart_by_a_shell(insend: Comman
     put(outbox)
     alive(outbox)
     assert insend.process("status").returncode == 0
-    outbox.read("HINCRBY", outbox.keys.ledger, "waiting", 1)
+    outbox.read("HINCRBY", outbox.keys.books_of("1"), "waiting", 1)
     assert insend.process("status").returncode == 1
     assert insend.process("status", "--nonsense").returncode == 2
     away = insend.process("status", **AWAY)
@@ -204,10 +204,17 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "pool"), [("celery", "prefork"), ("tenacity", "prefork"), ("gevent", "prefork"), ("gevent", "gevent")]
+    ("module", "pool"),
+    [
+        ("celery", "prefork"),
+        ("httptools", "prefork"),
+        ("tenacity", "prefork"),
+        ("gevent", "prefork"),
+        ("gevent", "gevent"),
+    ],
 )
 def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine, module: str, pool: str) -> None:
-    program = f"import sys; sys.modules[{module!r}] = None; from insend_relay.console.command import main; main()"
+    program = f"import sys; sys.modules[{module!r}] = None; from insend_relay.console.commands.main import main; main()"
     found = subprocess.run(
         [sys.executable, "-c", program, "worker"],
         env=insend.environment(INSEND_POOL=pool),
@@ -218,6 +225,21 @@ def test_a_worker_without_its_libraries_says_what_to_install(insend: CommandLine
     )
     assert found.returncode == 2
     assert "pip install 'insend-relay[worker]'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_sandbox_without_its_library_says_what_to_install(insend: CommandLine) -> None:
+    program = "import sys; sys.modules['httptools'] = None; from insend_relay.console.commands.main import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", program, "sandbox", "--port", "0"],
+        env=insend.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "pip install 'insend-relay[sandbox]'" in found.stderr
     assert "Traceback" not in found.stderr
 
 
@@ -236,7 +258,7 @@ def patch():
     print(*sys.modules)
     raise SystemExit(0)
 gevent.monkey.patch_all = patch
-from insend_relay.console.command import main
+from insend_relay.console.commands.main import main
 main()
 """
     found = subprocess.run(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import stat
 import uuid
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 from command_line import ALICE, BOB, CommandLine, event, letter
+from lanes import purchase
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.outbox.dead import DeadLetters, Letter
+from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox
@@ -78,7 +80,7 @@ def test_the_table_is_cut_and_says_how_many_more_there_are(
     letter(outbox)
     letter(outbox)
     letter(outbox)
-    monkeypatch.setattr("insend_relay.console.dead_commands._ON_SCREEN", 2)
+    monkeypatch.setattr("insend_relay.console.commands.dead._ON_SCREEN", 2)
     assert "... and 1 more" in insend("dead", "list").stdout
 
 
@@ -115,9 +117,21 @@ def test_of_many_groups_the_ten_largest_are_named(insend: CommandLine, outbox: O
 def test_groups_count_by_type_and_reason(insend: CommandLine, some: dict[str, uuid.UUID], outbox: Outbox) -> None:
     letter(outbox, type="purchase")
     found = insend.json("dead", "groups")
-    assert found[0] == {"type": "purchase", "reason": "answered 400", "count": 2}
+    assert (found[0]["type"], found[0]["reason"], found[0]["count"]) == ("purchase", "answered 400", 2)
     assert len(found) == len(some)
     assert "answered 422" in insend("dead", "groups").stdout
+
+
+def test_groups_show_the_revenue_of_purchases_and_when_the_last_died(insend: CommandLine, outbox: Outbox) -> None:
+    letter(outbox, ALICE, purchase("1234.5"), type="purchase")
+    letter(outbox, ALICE, purchase("-1"), type="purchase")
+    letter(outbox, BOB, purchase("9").replace(b"purchase", b"order_update"), type="order_update")
+    shown = insend("dead", "groups").stdout
+    assert re.search(r"^ *2 +purchase +answered 400 +1,234\.50 \(1 unknown\) +\S+ s ago", shown, re.MULTILINE)
+    assert re.search(r"^ *1 +order_update +answered 400 +\S+ s ago", shown, re.MULTILINE), "it repeats its order's"
+    first, second = insend.json("dead", "groups")
+    assert (first["revenue"], first["revenue_unknown"], first["last_seen"][-1]) == (1234.5, 1, "Z")
+    assert second["revenue"] == 9
 
 
 def test_a_letter_is_shown_masked_with_its_keys(insend: CommandLine, outbox: Outbox) -> None:

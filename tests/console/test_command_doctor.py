@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import trustme
 from answering import answer, answering, certified
+from attempts import pause
 from command_line import ALICE, CommandLine, claim, event, put
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.spool import Spool
-from insend_relay.outbox.store import Guard, Outbox
+from insend_relay.outbox.store import Outbox
+from insend_relay.spool.spool import Spool
 
 
 def finding(insend: CommandLine, about: str, **settings: str) -> str:
@@ -102,13 +103,13 @@ def test_without_the_worker_s_libraries_the_tracker_is_left_to_the_workers(
     insend: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gevent", None)
-    monkeypatch.delitem(sys.modules, "insend_relay.console.tracker_check", raising=False)
+    monkeypatch.delitem(sys.modules, "insend_relay.console.commands.tracker_check", raising=False)
     assert finding(insend, "tracker").startswith("unseen: only workers send to it")
 
 
 def test_what_a_tracker_echoed_is_masked_also_here(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
-    outbox.report(claim(outbox), "closed", "403: zoe@example.com may not", Guard(), fault="key")
+    pause(outbox, claim(outbox), "403: zoe@example.com may not", fault="key")
     assert finding(insend, "delivery").startswith("bad: app shop is paused (403: ••• may not). The tracker does not")
 
 

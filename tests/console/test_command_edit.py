@@ -12,7 +12,7 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, a_worker, bury, claim, letter, settle
 from corrected_letters import RIGHT, STORED, invalid, waiting
 
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox
 
@@ -156,14 +156,17 @@ def test_a_record_of_a_newer_release_is_not_edited(insend: CommandLine, outbox: 
     assert (result.exit_code, "of a newer release" in result.stderr) == (2, True)
 
 
-def test_while_another_replayed_event_of_the_visitor_waits_the_letter_stays(
+def test_while_another_replayed_event_of_the_visitor_waits_the_corrected_one_goes_behind_it(
     insend: CommandLine, outbox: Outbox, dead: uuid.UUID
 ) -> None:
     first = invalid(outbox)
     assert given(insend, first, RIGHT).exit_code == 0
-    result = given(insend, dead, RIGHT)
-    assert (result.exit_code, "still waits in shop/v/alice" in result.stderr) == (2, True)
-    assert DeadLetters(outbox).count() == 1
+    assert given(insend, dead, RIGHT).exit_code == 0
+    assert [data[17:33] for data in outbox.read("LRANGE", outbox.keys.lane("shop/v/alice"), 0, -1)] == [
+        first.bytes,
+        dead.bytes,
+    ]
+    assert DeadLetters(outbox).count() == 0
 
 
 def test_without_redis_the_exit_code_says_so(insend: CommandLine) -> None:

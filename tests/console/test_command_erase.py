@@ -12,8 +12,8 @@ from waiting import wait_until
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.spool import Spool
 
 GUEST = Lane("shop", "g", "guest-1")
 ELSEWHERE = Lane("elsewhere", "v", "alice")
@@ -254,7 +254,7 @@ def test_a_guest_whom_several_visitors_share_leads_to_none_of_them(insend: Comma
 def test_a_long_list_is_cut_on_the_screen_and_whole_for_a_program(
     insend: CommandLine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.erase_report._ON_SCREEN", 2)
+    monkeypatch.setattr("insend_relay.console.commands.erase_report._ON_SCREEN", 2)
     for _ in range(3):
         put(outbox)
         put(outbox, BOB)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+from attempts import pause
 from command_line import ALICE, CommandLine, claim, put
 from waiting import wait_until
 
+from insend_relay.operations.status import read_status
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.status import read_status
-from insend_relay.outbox.store import Guard, Outbox
-from insend_relay.outbox.trying import Tried
+from insend_relay.outbox.store import Outbox
 
 ELSEWHERE = Lane("elsewhere", "v", "alice")
 
@@ -39,8 +39,7 @@ def test_an_app_that_was_not_paused_is_left_alone(insend: CommandLine, outbox: O
 def test_the_pause_of_an_outage_is_resumed_too(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox, ALICE)
     held = claim(outbox)
-    outbox.report(held, "closed", "answered 503", Guard())
-    outbox.release(held, Tried(held.id))
+    pause(outbox, held, "answered 503")
     assert "shop: resumed" in insend("resume", "shop").stdout
     assert paused(outbox) == []
 

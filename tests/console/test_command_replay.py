@@ -7,10 +7,12 @@ import pytest
 from command_line import ALICE, BOB, CommandLine, a_worker, bury, event, letter, settle
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
+from insend_relay.operations.replay import Replay, overdue
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import Replay, overdue
-from insend_relay.outbox.store import Claim, Outbox
+from insend_relay.outbox.store import Outbox
 
 
 def refuse(outbox: Outbox, held: Claim) -> None:
@@ -20,7 +22,7 @@ def refuse(outbox: Outbox, held: Claim) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for what a worker that is not there would have to send."""
-    monkeypatch.setattr("insend_relay.console.replay_command._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("insend_relay.console.commands.replay._PATIENCE_SECONDS", 0)
 
 
 def test_replay_shows_what_it_sends_and_sums_up_what_became_of_it(
@@ -82,6 +84,36 @@ def test_it_warns_of_old_carts_before_it_asks(insend: CommandLine, outbox: Outbo
     assert DeadLetters(outbox).count() == 1
 
 
+@pytest.mark.parametrize(
+    ("type", "lane", "warning"),
+    [
+        ("update_cart", ALICE, "1 update_cart: each carries a whole cart"),
+        ("purchase", ALICE, "1 purchase: an order_update that was delivered"),
+        ("link", Lane("shop", "g", "guest-1"), "1 of guests: when such a guest has logged in since"),
+    ],
+)
+def test_it_says_what_a_late_event_may_break(
+    insend: CommandLine, outbox: Outbox, type: str, lane: Lane, warning: str
+) -> None:
+    letter(outbox, lane, payload=event(type), type=type)
+    assert f"Beware: {warning}" in insend("replay").stdout
+
+
+def test_a_status_change_without_its_purchase_is_named(insend: CommandLine, outbox: Outbox) -> None:
+    letter(outbox, ALICE)
+    letter(outbox, ALICE, payload=event("order_update"), type="order_update")
+    assert "Beware: 1 order_update without the purchase before it" in insend("replay", "--type", "order_update").stdout
+
+
+def test_what_was_discarded_on_its_way_is_named(insend: CommandLine, outbox: Outbox) -> None:
+    letter(outbox)
+    run = Replay.start(outbox)
+    run.run(per_second=100)
+    LaneDiscard(ALICE, last_accepted(outbox)).run(outbox, wait_seconds=0)
+    result = insend("replay", "--run", run.id)
+    assert (result.exit_code, "1 discarded while they waited in their lanes" in result.stdout) == (0, True)
+
+
 def test_nothing_to_replay_is_no_failure(insend: CommandLine) -> None:
     result = insend("replay", "--yes")
     assert (result.exit_code, result.stdout) == (0, "There are no dead letters.\n")
@@ -136,7 +168,7 @@ def test_a_paused_app_is_named_while_replay_waits_for_it(insend: CommandLine, ou
         wait_until(lambda: "waiting: shop paused" in terminal.shown)
         terminal.interrupt()
         assert terminal.ended() == 130
-    assert DeadLetters(outbox).count() == 1
+    assert DeadLetters(outbox).count() == 11
 
 
 def test_a_run_that_is_not_there_and_filters_beside_a_run_are_usage_errors(insend: CommandLine) -> None:

@@ -11,8 +11,8 @@ from command_line import ALICE, BOB, CommandLine, event
 
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.spool import Spool
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import redis
-from command_line import ALICE, BOB, CommandLine, alive, claim, letter, put
+from attempts import pause
+from command_line import ALICE, BOB, CommandLine, alive, claim, event, letter, put
+from lanes import purchase
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.store import Guard, Outbox
-from insend_relay.outbox.trying import Tried
+from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.store import Outbox
 
 DESIGNED = {
     "accepted",
@@ -35,8 +37,7 @@ def outage(outbox: Outbox, reason: str) -> None:
     """The tracker has been found to take nothing."""
     put(outbox, ALICE)
     held = claim(outbox)
-    outbox.report(held, "closed", reason, Guard())
-    outbox.release(held, Tried(held.id))
+    pause(outbox, held, reason)
 
 
 def test_the_first_line_says_whether_there_is_something_to_do(insend: CommandLine, outbox: Outbox) -> None:
@@ -56,6 +57,45 @@ def test_a_program_gets_every_figure_of_the_design(insend: CommandLine, outbox: 
     assert (found["accepted"], found["waiting"], found["dead"], found["balanced"]) == (2, 1, 1, True)
 
 
+def test_revenue_is_shown_where_there_is_any(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    assert "revenue" not in insend("status").stdout
+    put(outbox, ALICE, purchase("1234.5"))
+    put(outbox, ALICE, purchase("0.00001"))
+    shown = insend("status").stdout
+    assert re.search(r"revenue waiting +1,234\.50 \(1 unknown\)", shown)
+    assert "revenue in dead letters" not in shown
+    outbox.read("HSET", outbox.keys.books_of("5"), "revenue_dead", -1)
+    assert re.search(r"revenue in dead letters +more than can be counted", insend("status").stdout)
+
+
+def test_types_and_apps_have_a_table_where_there_is_more_than_one(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox, ALICE, purchase("2"))
+    assert "TYPE" not in insend("status").stdout
+    letter(outbox, BOB, event("link"))
+    shown = insend("status").stdout
+    assert re.search(r"^TYPE +WAITING +DEAD LETTERS", shown, re.MULTILINE)
+    assert re.search(r"^purchase +1 +0", shown, re.MULTILINE)
+    assert re.search(r"^link +0 +1", shown, re.MULTILINE)
+    assert "APP" not in shown
+    for number in range(11):
+        put(outbox, Lane(f"app-{number:02}", "v", "1"))
+    shown = insend("status").stdout
+    assert re.search(r"^shop +1 +1 +2\.00 +0\.00", shown, re.MULTILINE)
+    assert "app-08" in shown
+    assert "app-09" not in shown
+    assert "the first 10 of 12 apps; --json has all" in shown
+
+
+def test_the_time_that_deliveries_take_is_shown(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    assert "accepted to delivered" not in insend("status").stdout
+    outbox.settle(claim(outbox), lease_ms=0, post_ms=40)
+    shown = insend("status").stdout
+    assert re.search(r"accepted to delivered +\d+ m?s +\d+ m?s", shown)
+    assert re.search(r"answer of the tracker +64 ms +64 ms", shown)
+
+
 def test_calls_about_nobody_are_shown_once_there_are_any(insend: CommandLine, outbox: Outbox) -> None:
     assert "without a visitor" not in insend("status").stdout
     outbox.count("no_visitor")
@@ -73,7 +113,7 @@ def test_dead_letters_and_a_pause_are_no_finding(insend: CommandLine, outbox: Ou
 
 def test_books_that_do_not_balance_are_a_finding(insend: CommandLine, outbox: Outbox, client: redis.Redis) -> None:
     put(outbox)
-    client.hincrby(outbox.keys.ledger, "waiting", 1)
+    client.hincrby(outbox.keys.books_of("1"), "waiting", 1)
     result = insend("status")
     assert result.exit_code == 1
     assert "insend audit" in result.stdout.splitlines()[0]

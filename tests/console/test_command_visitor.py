@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from attempts import pause, retry
 from command_line import ALICE, BOB, CommandLine, alive, claim, event, letter, put
 from waiting import wait_until
 
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 ELSEWHERE = Lane("elsewhere", "v", "alice")
@@ -15,7 +16,7 @@ ELSEWHERE = Lane("elsewhere", "v", "alice")
 def fail(outbox: Outbox, outcome: str) -> None:
     """Alice's first event has been tried once."""
     held = claim(outbox, ALICE)
-    outbox.retry(held, Tried(held.id, attempts=1, outcome=outcome), delay_ms=60_000)
+    retry(outbox, held, Tried(held.id, attempts=1, outcome=outcome), delay_ms=60_000)
 
 
 def test_it_says_what_waits_and_why_the_first_is_held(insend: CommandLine, outbox: Outbox) -> None:
@@ -32,7 +33,7 @@ def test_it_says_what_waits_and_why_the_first_is_held(insend: CommandLine, outbo
 def test_dead_letters_of_the_visitor_are_listed(
     insend: CommandLine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.visitor_command._LETTERS_ON_SCREEN", 1)
+    monkeypatch.setattr("insend_relay.console.commands.visitor._LETTERS_ON_SCREEN", 1)
     dead = [letter(outbox, ALICE), letter(outbox, ALICE)]
     letter(outbox, BOB)
     shown = insend("visitor", "alice").stdout
@@ -70,8 +71,7 @@ def test_the_name_of_a_worker_is_not_taken_for_personal_data(insend: CommandLine
 def test_a_pause_is_why_everything_waits(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
     held = claim(outbox)
-    outbox.report(held, "closed", "answered 403: ask zoe@example.com", Guard())
-    outbox.release(held)
+    pause(outbox, held, "answered 403: ask zoe@example.com")
     shown = insend("visitor", "alice").stdout
     assert "the app is paused since 2" in shown
     assert "answered 403: ask •••" in shown
@@ -82,8 +82,7 @@ def test_of_a_pause_that_does_not_end_by_itself_the_visitor_says_what_to_do(
 ) -> None:
     put(outbox)
     held = claim(outbox)
-    outbox.report(held, "closed", "301: Location: https://new.example.net/", Guard(), fault="redirect")
-    outbox.release(held)
+    pause(outbox, held, "301: Location: https://new.example.net/", fault="redirect")
     shown = insend("visitor", "alice").stdout
     assert "(301: Location: https://new.example.net/)" in shown
     assert "  fix:   No redirect is followed: if the new address is the tracker's, set INSEND_TRACKER_URL" in shown
@@ -94,8 +93,7 @@ def test_of_a_pause_that_ends_by_itself_it_gives_no_fix(insend: CommandLine, out
     put(outbox)
     outbox.read("HSET", outbox.keys.outage("shop"), "last_ok", 1)
     held = claim(outbox)
-    outbox.report(held, "closed", "503: try later", Guard())
-    outbox.release(held)
+    pause(outbox, held, "503: try later")
     assert "fix:" not in insend("visitor", "alice").stdout
     assert insend.json("visitor", "alice")["lanes"][0]["head"]["fix"] is None
 
@@ -103,8 +101,7 @@ def test_of_a_pause_that_ends_by_itself_it_gives_no_fix(insend: CommandLine, out
 def test_where_no_event_was_ever_delivered_the_visitor_says_what_to_do(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
     held = claim(outbox)
-    outbox.report(held, "closed", "503: try later", Guard())
-    outbox.release(held)
+    pause(outbox, held, "503: try later")
     assert (
         "  fix:   No event of this app was ever delivered: check INSEND_TRACKER_URL"
         in insend("visitor", "alice").stdout
@@ -161,10 +158,10 @@ def test_discard_all_asks_with_the_count_and_keeps_what_came_in_since(insend: Co
 def test_discard_all_leaves_an_event_that_is_being_sent_and_says_so(
     insend: CommandLine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.visitor_command._WORKER_SECONDS", -30.0)
+    monkeypatch.setattr("insend_relay.console.commands.visitor._WORKER_SECONDS", -30.0)
     put(outbox)
     put(outbox)
-    outbox.claim("celery@host:7#token", 1, lease_ms=60_000)
+    outbox.claim("celery@host:7", 1, lease_ms=60_000)
     result = insend("visitor", "alice", "--discard", "--all", "--yes")
     assert result.exit_code == 1
     assert "1 event of shop/v/alice discarded" in result.stdout

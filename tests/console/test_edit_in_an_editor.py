@@ -15,8 +15,9 @@ from command_line import ALICE, CommandLine, bury, claim, event
 from corrected_letters import RIGHT, invalid, waiting
 from waiting import wait_until
 
-from insend_relay.outbox.dead import DeadLetters
-from insend_relay.outbox.repair import Corrected, repair
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.repair import Corrected, repair
+from insend_relay.outbox.record import decode
 from insend_relay.outbox.store import Outbox
 
 
@@ -75,7 +76,7 @@ def test_the_editor_shows_the_event_with_its_faults_in_a_file_that_only_the_oper
     assert '\n  "visitor_info": {\n    "email": "zoe@example.com"\n  },\n' in editor.shown()
     assert (editor.folder / "mode").read_text() == f"{oct(stat.S_IFREG | 0o600)} {oct(stat.S_IFDIR | 0o700)}"
     assert not editor.file.parent.exists()
-    assert b'"revenue":12.50' in outbox.read("LINDEX", outbox.keys.lane(ALICE), 0)
+    assert b'"revenue":12.50' in decode(outbox.read("LINDEX", outbox.keys.lane(ALICE), 0)).payload
 
 
 def test_a_text_that_is_not_changed_changes_nothing(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from insend_relay.console.embedded import EmbeddedRedis, NoServer
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, NoServer
 from insend_relay.outbox.connection import connect
 
 SLOWLY = {"key-load-delay": "50", "appendfsync": "no"}  # microseconds a command; it answers after each thousandth
@@ -44,7 +44,7 @@ def test_one_whose_port_was_taken_while_it_was_down_says_so(tmp_path: Path) -> N
 
 
 def test_a_frozen_server_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("insend_relay.console.embedded._STOP_SECONDS", 0.1)
+    monkeypatch.setattr("insend_relay.console.sandbox.embedded._STOP_SECONDS", 0.1)
     server = EmbeddedRedis(tmp_path, server="redis").start()
     os.kill(server.pid, signal.SIGSTOP)
     server.stop()

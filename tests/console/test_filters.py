@@ -5,9 +5,9 @@ from datetime import datetime
 import pytest
 from lanes import BOB, letter
 
-from insend_relay.console.filters import Moment, Wanted
-from insend_relay.outbox.dead import DeadLetters
-from insend_relay.outbox.status import read_clock
+from insend_relay.console.commands.filters import Moment, Wanted
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.status import read_clock
 from insend_relay.outbox.store import Outbox
 
 NOW_MS = 1_700_000_000_000

@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.quickstart import examples
+from insend_relay.console.sandbox.quickstart import examples
+from insend_relay.operations.status import read_status
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
 
 REPOSITORY = Path(__file__).parent.parent.parent
-COMMAND = [sys.executable, "-m", "insend_relay.console.quickstart"]
+COMMAND = [sys.executable, "-m", "insend_relay.console.sandbox.quickstart"]
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import pytest
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.sandbox import CannotListen, Received, Sandbox
-from insend_relay.console.sandbox_http import Answer
+from insend_relay.console.sandbox.sandbox import CannotListen, Received, Sandbox
+from insend_relay.console.sandbox.server import Answer
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
@@ -198,6 +198,72 @@ def read_to_the_end(wire: socket.socket) -> bytes:
     return b"".join(iter(lambda: wire.recv(4096), b""))
 
 
+def raw(body: bytes, *headers: str) -> bytes:
+    """A POST of a form, as it comes over the wire."""
+    lines = ["POST /watch/event HTTP/1.1", "Host: x", f"Content-Type: {FORM['Content-Type']}", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def exchanged(sandbox: Sandbox, *pieces: bytes) -> bytes:
+    """All that comes back for some pieces of requests, of which the last ends the connection."""
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            wire.sendall(piece)
+        return read_to_the_end(wire)
+
+
+@pytest.mark.parametrize(
+    ("came", "status"),
+    [
+        (b"what is this\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"GET /" + b"x" * 140_000, 431),
+    ],
+    ids=["no HTTP", "nearly HTTP", "HEAD", "CONNECT", "a long head"],
+)
+def test_what_it_cannot_read_is_refused_and_the_connection_ends(sandbox: Sandbox, came: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
+        wire.sendall(came)
+        assert wire.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+    assert sandbox.requests == []
+
+
+def test_a_request_may_come_byte_by_byte_and_several_at_once(sandbox: Sandbox) -> None:
+    one, last = raw(form(key="one")), raw(form(key="last"), "Connection: close")
+    found = exchanged(sandbox, *(one[i : i + 1] for i in range(len(one))), one + last)
+    assert found.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert [event.properties["key"] for event in sandbox.received] == ["one", "one", "last"]
+
+
+def test_an_offer_of_http_2_is_declined_and_the_request_is_taken(sandbox: Sandbox) -> None:
+    offer = ["Connection: Upgrade, HTTP2-Settings, close", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA"]
+    assert exchanged(sandbox, raw(form(), *offer)).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [event.properties["key"] for event in sandbox.received] == ["signed_up"]
+
+
+def test_a_client_that_wants_a_word_before_it_sends_its_body_gets_it(sandbox: Sandbox) -> None:
+    body = form()
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
+        wire.sendall(raw(body, "Connection: close", "Expect: 100-continue").removesuffix(body))
+        assert wire.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.sendall(body)
+        assert read_to_the_end(wire).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_client_that_sends_no_more_gets_the_whole_of_a_long_answer(sandbox: Sandbox, client: Client) -> None:
+    for number in range(100):
+        client.post(form(key=f"{number}_" + "x" * 60_000))
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=PATIENCE_SECONDS) as wire:
+        wire.sendall(b"GET /requests HTTP/1.1\r\nHost: x\r\n\r\n")
+        wire.shutdown(socket.SHUT_WR)
+        head, _, body = read_to_the_end(wire).partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
+    assert len(json.loads(body)["requests"]) == 100
+
+
 def test_a_status_can_be_told_with_retry_after_and_for_a_count(sandbox: Sandbox, client: Client) -> None:
     sandbox.misbehave(status=503, retry_after=7, times=2)
     status, headers, _ = client.ask("POST", "/watch/event", form())
@@ -321,7 +387,7 @@ def test_while_it_refuses_nobody_else_gets_its_port_to_listen_on(sandbox: Sandbo
 def test_a_port_that_somebody_else_listens_on_meanwhile_is_waited_for(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.console.sandbox_door._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("insend_relay.console.sandbox.door._PATIENCE_SECONDS", 0.1)
     sandbox.misbehave(refuse_for=3600)
     with closing(socket.socket()) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -348,6 +414,38 @@ def test_it_can_be_told_over_http(sandbox: Sandbox, client: Client) -> None:
     assert client.post(form()) == 200
     assert client.ask("POST", "/clear")[0] == 200
     assert sandbox.requests == []
+
+
+def test_told_by_its_callback_to_refuse_it_still_answers_that_request() -> None:
+    with Sandbox(on_event=lambda _: shy.misbehave(refuse_for=3600)) as shy:
+        with Client(shy) as client:
+            status, headers, _ = client.ask("POST", "/watch/event", form())
+        assert (status, headers["Connection"]) == (200, "close")
+        assert is_refused(shy)
+
+
+def test_a_callback_that_fails_is_shown_and_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+
+    def fail(event: Received) -> None:
+        if event.visitor_uid == "7":
+            raise ZeroDivisionError
+
+    with Sandbox(on_event=fail) as sandbox, Client(sandbox) as client:
+        with Client(sandbox) as other, pytest.raises(http.client.RemoteDisconnected):
+            other.post(form("7"))
+        assert client.post(form()) == 200
+    assert [each.exc_type for each in shown] == [ZeroDivisionError]
+
+
+def test_what_it_is_told_after_it_was_left_does_nothing() -> None:
+    with Sandbox() as sandbox:
+        pass
+    sandbox.misbehave(refuse_for=0)
+    sandbox.behave()
+    sandbox.__exit__(None, None, None)
+    assert is_refused(sandbox)
 
 
 def test_told_over_http_to_refuse_it_still_answers_that_request(sandbox: Sandbox, client: Client) -> None:

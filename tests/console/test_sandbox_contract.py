@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from insend_relay.console.sandbox_contract import Judgement, judge
+from insend_relay.console.sandbox.contract import Judgement, judge
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 PRODUCT = {"product_id": "1", "qnt": 2.5, "price": 125.03}

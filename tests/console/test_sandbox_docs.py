@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console.sandbox import Sandbox
-from insend_relay.console.sandbox_misbehaviour import Misbehaviour
+from insend_relay.console.sandbox.misbehaviour import Misbehaviour
+from insend_relay.console.sandbox.sandbox import Sandbox
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
 REQUESTS = re.findall(r"^    curl (.+)$", PAGE, re.MULTILINE)

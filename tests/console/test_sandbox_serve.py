@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console.sandbox import CannotListen, Sandbox, serve
+from insend_relay.console.sandbox.sandbox import CannotListen, Sandbox, serve
 
 PROGRAM = """
-from insend_relay.console.sandbox import serve
+from insend_relay.console.sandbox.sandbox import serve
 serve(
     host="127.0.0.1",
     port=0,

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from command_line import ALICE, BOB, CommandLine, bury, claim, letter, put
 from command_line import event as some_event
+from lanes import replay
 
-from insend_relay.console import send_file
-from insend_relay.outbox.dead import DeadLetters
+from insend_relay.console.commands import send_file
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.repair import Corrected, repair, resend
 from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode, new_id
-from insend_relay.outbox.repair import Corrected, repair, resend
 from insend_relay.outbox.store import Outbox
 
 ACCOUNT = {"app_key": "shop", "visitor_uid": "alice", "type": "purchase", "domain": "shop.example.com"}
@@ -216,7 +217,7 @@ def test_a_letter_that_was_replayed_and_died_again_since_the_export_is_sent(
 ) -> None:
     dead = letter(outbox, payload=VALID.encode())
     lines = exported(insend)
-    outbox._run("replay", id=dead.bytes, run="run-1")
+    replay(outbox, dead.bytes)
     bury(outbox, claim(outbox), reason="unknown")
     assert send(insend, *lines).exit_code == 0
     assert counts(insend) == (2, 1, 0, 1)

@@ -15,23 +15,25 @@ from typing import NamedTuple
 import pytest
 import trustme
 from answering import answer, answering, certified
+from attempts import retry
 from broken_redis import broken_redis, silent
 from command_line import ALICE, CommandLine, alive, claim, event, letter, put, settle
 from delivering import payload
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
+from insend_relay.operations.books import read_relay, whole
+from insend_relay.operations.status import read_clock, read_paused
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
-from insend_relay.outbox.status import read_clock, read_ledger, read_paused
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
+from insend_relay.spool.spool import Spool
 from insend_relay.worker.delivery import Delivery
 from insend_relay.worker.stop import Stop
 
@@ -145,7 +147,7 @@ def slow(place: Place) -> Iterator[None]:
     with Sandbox() as tracker:
         tracker.misbehave(delay=0.5)
         with place.delivering(tracker.url):
-            wait_until(lambda: read_ledger(place.outbox)["delivered"] > 1)
+            wait_until(lambda: whole(read_relay(place.outbox)).delivered > 1)
             alive(place.outbox)
             yield
 
@@ -190,7 +192,7 @@ def quiet_shop(place: Place) -> Iterator[None]:
     held = claim(place.outbox)
     began = read_clock(place.outbox) - 2 * 3_600_000
     tried = Tried(held.id, 9, 0, began, began + 1_000, "unknown: no whole answer within 15 s")
-    place.outbox.retry(held, tried, delay_ms=300_000, doubt=True)
+    retry(place.outbox, held, tried, delay_ms=300_000, duplicate=True)
     alive(place.outbox)
     yield
 
@@ -343,7 +345,7 @@ def clock_set_back(place: Place) -> Iterator[None]:
 @contextmanager
 def unbalanced(place: Place) -> Iterator[None]:
     with healthy(place):
-        place.outbox.read("HINCRBY", place.outbox.keys.ledger, "delivered", 1)
+        place.outbox.read("HINCRBY", place.outbox.keys.books_of("1"), "delivered", 1)
         yield
 
 

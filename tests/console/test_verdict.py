@@ -9,14 +9,14 @@ import pytest
 from sample_status import AT_0211, NOW
 from sample_status import OK as STATUS
 
-from insend_relay.console.remedies import remedy
-from insend_relay.console.verdict import verdict
+from insend_relay.console.commands.remedies import remedy
+from insend_relay.console.commands.verdict import verdict
+from insend_relay.operations.jumps import Jump
+from insend_relay.operations.status import Failing, Paused, Refusal, Status
 from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.fault import Fault, ends_by_itself
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers
-from insend_relay.outbox.jumps import Jump
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.status import Failing, Paused, Refusal, Status
 
 OK = replace(STATUS, workers=Workers(2, "web-1:4711", 1.0))
 AT_2211 = NOW - 100_000  # 2023-11-14 22:11 UTC

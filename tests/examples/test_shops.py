@@ -17,11 +17,11 @@ from shops import REPOSITORY, SHOPS, Shop
 from visiting import Visit, buy
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.operations.status import Status, read_status
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
-from insend_relay.outbox.status import Status, read_status
 from insend_relay.outbox.store import Outbox
 
 VISITS = 50

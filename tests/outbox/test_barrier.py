@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attempts import retry
 from lanes import (
     ALICE,
     BOB,
@@ -21,12 +22,12 @@ from lanes import (
 )
 from outages import NO_CALM, fails
 
-from insend_relay.outbox.audit import audit
+from insend_relay.operations.audit import audit
+from insend_relay.operations.visitor import bury_head, look_up
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
-from insend_relay.outbox.store import Claim, Outbox
-from insend_relay.outbox.trying import Tried
-from insend_relay.outbox.visitor import bury_head, look_up
+from insend_relay.outbox.store import Outbox
 
 
 def log_in(outbox: Outbox, lane: Lane = ALICE, guest: Lane = GUEST) -> bytes:
@@ -94,7 +95,7 @@ def test_the_retry_of_a_guests_event_holds_the_login_back_with_it(outbox: Outbox
     put(outbox, GUEST)
     log_in(outbox)
     (guest,) = claim(outbox)
-    outbox.retry(guest, Tried(guest.id, 1), delay_ms=60_000)
+    retry(outbox, guest, delay_ms=60_000)
     assert claim(outbox) == []
     come_due(outbox, GUEST)
     (again,) = claim(outbox)
@@ -162,7 +163,7 @@ def test_what_was_let_pass_and_failed_is_not_made_due_early_by_the_guest(outbox:
     (guest,) = claim(outbox)
     following = settle(outbox, guest)
     login = claim_one(outbox)
-    outbox.retry(login, Tried(login.id, 1), delay_ms=60_000)
+    retry(outbox, login, delay_ms=60_000)
     assert following
     settle(outbox, following)
     assert (due_in(outbox) or 0) > 30_000

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from attempts import retry
 from command_line import CommandLine
 from faketime import HOUR, ClockedRedis, clocked_redis
 from lanes import (
@@ -27,15 +28,15 @@ from lanes import (
 )
 from outages import fails
 
-from insend_relay.console.filters import Wanted
-from insend_relay.console.verdict import verdict
+from insend_relay.console.commands.filters import Wanted
+from insend_relay.console.commands.verdict import verdict
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.replay import Replay
+from insend_relay.operations.status import read_paused, read_status, span
 from insend_relay.outbox.clock_steps import ClockSteps, FarAhead
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import MAX_LEASE_SECONDS, MAX_TURN_SECONDS, MAX_WAIT_SECONDS
-from insend_relay.outbox.status import read_paused, read_status, span
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -72,7 +73,7 @@ def trouble(outbox: Outbox, lane: Lane, delay_ms: int) -> None:
     event_id = put(outbox, lane)
     held = claim_one(outbox)
     last = now_ms(outbox)
-    assert outbox.retry(held, Tried(event_id, 1, 0, last, last, "answered 500"), delay_ms=delay_ms)
+    assert retry(outbox, held, Tried(event_id, 1, 0, last, last, "answered 500"), delay_ms=delay_ms)
 
 
 @STEPS
@@ -205,9 +206,8 @@ def test_many_lanes_that_wait_rightly_do_not_hide_one_that_waits_for_the_clock(
     failed = {str(lane): put(outbox, lane) for lane in lanes}
     tried_at = now_ms(outbox) - 2 * MINUTE * 1000
     for held in claim(outbox, room=1000):
-        outbox.retry(
-            held, Tried(failed[held.lane], 1, 0, tried_at, tried_at, "answered 500"), delay_ms=10 * MINUTE * 1000
-        )
+        tried = Tried(failed[held.lane], 1, 0, tried_at, tried_at, "answered 500")
+        retry(outbox, held, tried, delay_ms=10 * MINUTE * 1000)
     put(outbox, BOB)
     server.step(-MINUTE)
     steps = ClockSteps(outbox)
@@ -277,7 +277,7 @@ def test_a_possible_duplicate_that_is_marked_after_a_step_back_stays_among_the_l
     server.step(-HOUR)
     event_id = put(outbox)
     claimed = claim_one(outbox)
-    outbox.release(claimed, doubt=True)
+    outbox.release(claimed, duplicate=True)
     assert outbox.read("ZSCORE", outbox.keys.doubtful, event_id) is not None
     assert outbox.read("ZCARD", outbox.keys.doubtful) == 10_000
 

@@ -12,7 +12,7 @@ import redis
 import redis.exceptions as theirs
 from lanes import ALICE
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect, errors_mapped, mapped
 from insend_relay.outbox.errors import (

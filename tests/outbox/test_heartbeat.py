@@ -11,7 +11,8 @@ import pytest
 import redis
 from lanes import ALICE, BOB, claim, now_ms, put
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.operations.jumps import MOST, acknowledge, read_jumps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.heartbeat import (
     ALIVE_SECONDS,
@@ -20,7 +21,6 @@ from insend_relay.outbox.heartbeat import (
     other_namespaces,
     read_workers,
 )
-from insend_relay.outbox.jumps import MOST, acknowledge, read_jumps
 from insend_relay.outbox.store import Outbox
 
 HOUR_MS = 3_600_000

@@ -15,9 +15,11 @@ from lanes import ledger
 from werkzeug.local import LocalProxy
 
 from insend_relay.outbox.idempotency import content_digest, identity
+from insend_relay.outbox.record import decode
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, InvalidEvent
+from insend_relay.producers.events import Item
 from insend_relay.producers.request import Request, serving
 from insend_relay.producers.testing import recording
 
@@ -147,3 +149,16 @@ def test_a_payload_that_is_no_event_has_a_key_and_a_digest_too(data: bytes) -> N
 
 def payload(properties: dict[str, Any]) -> bytes:
     return json.dumps({"type": "custom", "properties": properties}, default=float).encode()
+
+
+def test_the_digest_is_of_the_plain_payload_however_it_is_stored(producer: Producer, outbox: Outbox) -> None:
+    insend = producer()
+    items: list[Item] = [{"product_id": number, "qnt": 1, "price": 10} for number in range(50)]
+    insend.purchase(**ORDER, items=items)
+    (lane,) = outbox.read("ZRANGE", outbox.keys.due("shop"), 0, -1)
+    stored = outbox.read("LINDEX", outbox.keys.lane(lane.decode()), 0)
+    payload = decode(stored).payload
+    assert len(stored) < len(payload), "it is compressed"
+    (once,) = outbox.read("KEYS", outbox.keys.prefix + "once:*")
+    assert outbox.read("GET", once)[16:] == content_digest(payload)
+    assert insend.purchase(**ORDER, items=items).where == "duplicate"

@@ -2,21 +2,74 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from insend_relay.outbox.keys import APP_KEY, GUEST_UID, VISITOR_UID, Keys, Lane
+from insend_relay.outbox.keys import APP_KEY, GUEST_UID, VISITOR_UID, Keys, Lane, encoded, uid_bytes, uid_text
 
 KEYS = Keys("insend")
+
+
+NOT_NAMES = ["a/v/%41", "a/v/%2f", "a/v/%2", "a/v/a b", "a/v/ä", "a/v/~", "a/v/~AB", f"a/v/{'b' * 129}"]
+SPECIAL = [
+    "",
+    "/",
+    "%",
+    "%2F",
+    "~",
+    "a/v/b",
+    "a b",
+    "{a}",
+    "*",
+    "Мария",
+    "\udcff",
+    "\ud800",
+    "\n",
+    "x" * 128,
+    "x" * 129,
+]
+SPECIAL += ["~" + hashlib.sha1(b"x" * 129, usedforsecurity=False).hexdigest(), "я" * 21, "я" * 22]
+uids = st.binary(max_size=200).map(uid_text) | st.sampled_from(SPECIAL) | st.text(max_size=60)
 
 
 @pytest.mark.parametrize("lane", [Lane("a-B_9", "v", "42"), Lane("a", "g", "x.Y_z-1")])
 def test_a_lanes_name_reads_back(lane: Lane) -> None:
     assert Lane.parse(str(lane)) == lane
+    assert str(lane) == f"{lane.app}/{lane.kind}/{lane.uid}"
 
 
-@pytest.mark.parametrize("name", ["", "a", "a/v", "a/x/1", "a/v/1/2"])
+@given(uids)
+def test_any_uid_names_a_lane_and_reads_back(uid: str) -> None:
+    lane = Lane("a", "v", uid)
+    read = Lane.parse(str(lane))
+    assert read == lane
+    assert hash(read) == hash(lane)
+    assert str(read) == str(lane)
+    assert lane.named_by_hash == (read.uid == "" != uid)
+    assert uid_bytes(read.uid) in (uid_bytes(uid), b"")
+    assert uid_bytes(Lane.parse(str(lane), uid).uid) == uid_bytes(uid)
+
+
+@given(uids)
+def test_a_lanes_name_is_short_and_holds_nothing_that_means_something_in_a_key(uid: str) -> None:
+    assert re.fullmatch(r"[0-9A-Za-z_.%~-]{0,128}", encoded(uid))
+
+
+@given(uids, uids)
+def test_two_uids_never_share_a_lane(one: str, other: str) -> None:
+    assert (encoded(one) == encoded(other)) == (uid_bytes(one) == uid_bytes(other))
+
+
+def test_a_uid_that_looks_like_the_hash_of_another_is_another_lane() -> None:
+    long = "x" * 129
+    assert len({encoded(uid) for uid in (long, encoded(long), "%7E" + encoded(long)[1:])}) == 3
+
+
+@pytest.mark.parametrize("name", ["", "a", "a/v", "a/x/1", "a/v/1/2", *NOT_NAMES])
 def test_what_is_no_lanes_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Lane.parse(name)

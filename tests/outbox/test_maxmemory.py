@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import uuid
 from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 import redis
+from attempts import last_attempt, retry
 from lanes import LEASE_MS, books, bury, discard, erase, put, replay, snapshot
 from tools import missing
 
-from insend_relay.console.embedded import EmbeddedRedis, NoServer
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, NoServer
+from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
+from insend_relay.operations.repair import Corrected, Resent, repair, resend
+from insend_relay.operations.replay import Replay, overdue
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters
-from insend_relay.outbox.discard_lane import LaneDiscard, last_accepted
 from insend_relay.outbox.errors import OutboxFull
+from insend_relay.outbox.failed_attempt import FailedAttempt
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.repair import Corrected, Resent, repair, resend
-from insend_relay.outbox.replay import Replay, overdue
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
-PAYLOAD = b'{"type":"link","fill":"' + b"x" * 2_000 + b'"}'
+FILL = base64.b64encode(random.Random(1).randbytes(2_000))  # which cannot be compressed to much less
+PAYLOAD = b'{"type":"link","fill":"%b"}' % FILL
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -91,13 +97,14 @@ def test_everything_accepted_is_drained_from_a_full_redis_and_then_it_takes_more
 def end(outbox: Outbox, held: Claim, number: int) -> Claim | None:
     """Most are delivered; some first come back, some are buried."""
     if number % 10 == 3:
-        outbox.retry(held, Tried(held.id, 1, 0, 1, 2, "answered 500"), delay_ms=0, doubt=True)
+        retry(outbox, held, duplicate=True)
         return None
     if number % 10 == 6:
-        outbox.release(held, Tried(held.id, 0, 0, 1, 2, "refused"), doubt=True)
+        outbox.release(held, duplicate=True)
         return None
     if number % 20 == 9:
-        return bury(outbox, held, doubt=True)
+        assumed = held.attempts().attempts
+        return outbox.fail(held, last_attempt(held, assumed=assumed, duplicate=True)).following
     return outbox.settle(held, lease_ms=LEASE_MS)
 
 
@@ -129,9 +136,9 @@ def test_every_other_transition_works_however_full_redis_is(full: tuple[Outbox, 
     assert outbox.settle(claims[0], lease_ms=LEASE_MS) == following, "again: already"
     assert outbox.settle(following, lease_ms=LEASE_MS) is None
     assert outbox.settle(claims[1], lease_ms=0) is None
-    assert outbox.retry(claims[2], Tried(claims[2].id, 1), delay_ms=0, doubt=True)
-    assert outbox.release(claims[3], Tried(claims[3].id), delay_ms=9, doubt=True)
-    after = bury(outbox, claims[4], doubt=True)
+    assert retry(outbox, claims[2], duplicate=True)
+    assert outbox.release(claims[3], duplicate=True)
+    after = outbox.fail(claims[4], last_attempt(claims[4], duplicate=True)).following
     assert after is not None
     assert bury(outbox, claims[4]) == after, "again: already"
     bury(outbox, claims[5], lease_ms=0)
@@ -143,8 +150,8 @@ def test_every_other_transition_works_however_full_redis_is(full: tuple[Outbox, 
     outbox._run("tombstone", owner="/v/1")
     assert outbox._run("close_slot", id=b"1" * 16, slot="p:1", file="spool-1") == [b"DROPPED"]
     for failed in claims[6:10]:
-        verdict = outbox.report(failed, "unreachable", "refused", Guard(), retry_after_ms=0)
-    assert not verdict.counts
+        reply = outbox.fail(failed, FailedAttempt("unreachable", "refused", Tried(failed.id, 1), 60_000))
+    assert reply.result == "NOT_COUNTED"
     outbox.pause("shop")
     outbox.resume("shop")
     assert outbox.claim("worker-2", 1, lease_ms=LEASE_MS)

@@ -1,14 +1,16 @@
-"""The outage guard: what pauses an app and what does not, what it does to the counts, and what poison cannot do."""
+"""The circuit breaker: what pauses an app and what does not, what it does to the counts, and what poison cannot do."""
 
 from __future__ import annotations
 
 import pytest
 from lanes import ALICE, LEASE_MS, claim, come_due, due_in, guard_state, now_ms, open_in, put
-from outages import GUARD, NO_CALM, fails, fails_and_waits, held, lane_of, succeed, trip
+from outages import LIMITS, NO_CALM, fails, held, lane_of, succeed, trip
 from waiting import wait_until
 
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.failed_attempt import FailReply, Failure
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Failure, Guard, Outbox, Verdict
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 # What trips it
@@ -16,12 +18,12 @@ from insend_relay.outbox.trying import Tried
 
 def test_three_unreachable_in_a_row_pause_the_app(outbox: Outbox) -> None:
     claims = held(outbox, 3)
-    assert fails(outbox, claims[0]) == Verdict(counts=True, until_ms=0, began=False)
+    assert fails(outbox, claims[0]) == FailReply("RETRIED")
     assert fails(outbox, claims[1]).counts
     before = now_ms(outbox)
-    verdict = fails(outbox, claims[2])
-    assert (verdict.counts, verdict.began) == (False, True)
-    assert before + 1_000 <= verdict.until_ms <= now_ms(outbox) + 1_000
+    reply = fails(outbox, claims[2])
+    assert (reply.counts, reply.began) == (False, True)
+    assert before + 1_000 <= reply.until_ms <= now_ms(outbox) + 1_000
     assert guard_state(outbox)["reason"] == "was unreachable"
 
 
@@ -92,7 +94,7 @@ def test_for_a_minute_after_a_200_rejections_pause_nobody(outbox: Outbox) -> Non
 def test_after_that_minute_rejections_of_five_visitors_do(outbox: Outbox) -> None:
     succeed(outbox)
     claims = held(outbox, 5)
-    outbox.read("HSET", outbox.keys.outage("shop"), "last_ok", now_ms(outbox) - GUARD.calm_ms)
+    outbox.read("HSET", outbox.keys.outage("shop"), "last_ok", now_ms(outbox) - LIMITS.calm_ms)
     assert all(fails(outbox, failed, "rejected").counts for failed in claims[:4])
     assert fails(outbox, claims[4], "rejected").began
 
@@ -107,7 +109,7 @@ def test_a_process_without_a_connection_pauses_nothing_while_another_process_del
     succeed(outbox)
     claims = held(outbox, 30)
     before = guard_state(outbox)
-    elsewhere = Verdict(counts=False, until_ms=0, began=False, elsewhere=True)
+    elsewhere = FailReply("ELSEWHERE")
     assert all(fails(outbox, failed, sent=False, unanswered_ms=3_600_000) == elsewhere for failed in claims)
     assert guard_state(outbox) == before
     assert outbox.read("HLEN", outbox.keys.suspects("shop")) == 0
@@ -122,10 +124,10 @@ def test_it_pauses_the_app_when_the_last_200_is_older_than_its_own_last_answer(o
 
 def test_it_pauses_the_app_when_no_process_has_delivered_for_a_minute(outbox: Outbox) -> None:
     succeed(outbox)
-    outbox.read("HINCRBY", outbox.keys.outage("shop"), "last_ok", -GUARD.calm_ms)
+    outbox.read("HINCRBY", outbox.keys.outage("shop"), "last_ok", -LIMITS.calm_ms)
     claims = held(outbox, 3)
-    verdicts = [fails(outbox, failed, sent=False, unanswered_ms=3_600_000) for failed in claims]
-    assert [verdict.began for verdict in verdicts] == [False, False, True]
+    replies = [fails(outbox, failed, sent=False, unanswered_ms=3_600_000) for failed in claims]
+    assert [reply.began for reply in replies] == [False, False, True]
 
 
 def test_its_probe_lengthens_a_pause_as_any_other_does(outbox: Outbox) -> None:
@@ -135,8 +137,8 @@ def test_its_probe_lengthens_a_pause_as_any_other_does(outbox: Outbox) -> None:
     outbox.read("ZADD", outbox.keys.apps, 0, "shop")
     (probe,) = claim(outbox)
     assert probe.probe
-    verdict = fails(outbox, probe, sent=False, unanswered_ms=3_600_000)
-    assert (verdict.elsewhere, guard_state(outbox)["pauses"]) == (False, "1")
+    reply = fails(outbox, probe, sent=False, unanswered_ms=3_600_000)
+    assert (reply.result, guard_state(outbox)["pauses"]) == ("NOT_COUNTED", "1")
 
 
 def test_the_apps_are_judged_apart(outbox: Outbox) -> None:
@@ -159,7 +161,7 @@ def test_even_soon_after_a_200_rejections_of_twenty_five_visitors_pause(outbox: 
 
 
 def test_a_paused_app_is_not_claimed_before_its_time(outbox: Outbox) -> None:
-    trip(outbox, Guard(first_ms=60_000))
+    trip(outbox, BreakerLimits(first_ms=60_000))
     put(outbox, ALICE)
     assert claim(outbox) == []
     assert 30_000 < open_in(outbox) <= 60_000
@@ -189,7 +191,7 @@ def test_what_the_suspects_had_counted_is_taken_back_and_they_are_due_at_once(ou
 def test_attempts_from_before_the_last_200_stay_counted(outbox: Outbox) -> None:
     put(outbox, lane_of(0))
     (first,) = claim(outbox)
-    assert fails_and_waits(outbox, first, "server").counts
+    assert fails(outbox, first, "server").counts
     succeed(outbox)
     come_due(outbox, lane_of(0))
     trip(outbox)
@@ -197,16 +199,16 @@ def test_attempts_from_before_the_last_200_stay_counted(outbox: Outbox) -> None:
     assert Tried.unpack(stored, first.id).attempts == 1
 
 
-def test_a_holder_that_gives_its_lane_back_does_not_undo_what_was_taken_back(outbox: Outbox) -> None:
+def test_an_attempt_that_fails_later_does_not_undo_what_was_taken_back(outbox: Outbox) -> None:
     put(outbox, lane_of(0))
     (first,) = claim(outbox)
-    fails_and_waits(outbox, first, "unreachable")
+    fails(outbox, first, "unreachable")
     come_due(outbox, lane_of(0))
     claims = held(outbox, 3)
     assert claims[0].attempts().attempts == 1
     for failed in claims[1:]:
         fails(outbox, failed)
-    fails_and_waits(outbox, claims[0], "unreachable")
+    fails(outbox, claims[0], "unreachable")
     stored = outbox.read("HGET", outbox.keys.trying, str(lane_of(0)))
     assert Tried.unpack(stored, first.id).attempts == 0
 
@@ -214,7 +216,7 @@ def test_a_holder_that_gives_its_lane_back_does_not_undo_what_was_taken_back(out
 def test_a_lane_under_way_is_not_made_due_when_its_count_is_taken_back(outbox: Outbox) -> None:
     put(outbox, lane_of(0))
     (first,) = claim(outbox)
-    fails_and_waits(outbox, first, "unreachable")
+    fails(outbox, first, "unreachable")
     come_due(outbox, lane_of(0))
     claims = held(outbox, 3)
     for failed in claims[1:]:
@@ -228,10 +230,10 @@ def test_a_lane_under_way_is_not_made_due_when_its_count_is_taken_back(outbox: O
 
 def test_a_pause_that_rejections_began_counts_attempts_again_after_a_while(outbox: Outbox) -> None:
     claims = held(outbox, 5)
-    patient, impatient = Guard(rejected_ms=60_000), Guard(rejected_ms=0)
+    patient, impatient = BreakerLimits(rejected_ms=60_000), BreakerLimits(rejected_ms=0)
     for failed in claims:
-        verdict = fails(outbox, failed, "rejected", patient)
-    assert verdict.began
+        reply = fails(outbox, failed, "rejected", patient)
+    assert reply.began
     assert not fails(outbox, claims[0], "rejected", patient).counts
     wait_until(lambda: fails(outbox, claims[0], "rejected", impatient).counts)
 
@@ -239,12 +241,12 @@ def test_a_pause_that_rejections_began_counts_attempts_again_after_a_while(outbo
 @pytest.mark.parametrize("kind", ["unreachable", "closed", "server"])
 def test_any_other_pause_never_counts_attempts(outbox: Outbox, kind: Failure) -> None:
     claims = held(outbox, 5)
-    guard = Guard(rejected_ms=0)
+    limits = BreakerLimits(rejected_ms=0)
     for failed in claims:
-        fails(outbox, failed, kind, guard)
+        fails(outbox, failed, kind, limits)
     since = int(guard_state(outbox)["since"])
     wait_until(lambda: now_ms(outbox) > since + 1)
-    assert not fails(outbox, claims[0], "rejected", guard).counts
+    assert not fails(outbox, claims[0], "rejected", limits).counts
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "server", "rejected", "closed"])
@@ -257,7 +259,7 @@ def test_a_poisoned_visitor_among_good_ones_gets_its_attempts_counted_and_nobody
         come_due(outbox, lane_of(0))
         poisoned = next(one for one in claim(outbox) if one.lane == str(lane_of(0)))
         assert poisoned.attempts().attempts == attempt
-        assert fails_and_waits(outbox, poisoned, kind).counts
+        assert fails(outbox, poisoned, kind).counts
         succeed(outbox)
 
 

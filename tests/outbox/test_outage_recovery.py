@@ -1,12 +1,17 @@
-"""The outage guard while it lasts: probes, Retry-After, operators; and the small start after it."""
+"""The circuit breaker while it is open: probes, Retry-After, operators; and the small start after it."""
 
 from __future__ import annotations
 
+from attempts import pause
 from lanes import ALICE, LEASE_MS, bury, claim, guard_state, now_ms, open_in, pause_elapses, put
-from outages import HUGE, fails, fails_and_waits, held, lane_of, succeed, trip
+from outages import HUGE, fails, held, lane_of, succeed, trip
 from waiting import wait_until
 
-from insend_relay.outbox.store import Guard, Outbox
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.failed_attempt import FailedAttempt
+from insend_relay.outbox.lease import new_token
+from insend_relay.outbox.store import Outbox
+from insend_relay.outbox.trying import Tried
 
 # Probing
 
@@ -67,9 +72,9 @@ def test_lanes_given_back_untried_after_an_outage_leave_their_tokens_to_others(o
     pause_elapses(outbox)
     (probe,) = claim(outbox)
     outbox.settle(probe, lease_ms=0)
-    unheard = outbox.claim("w#1", 10, lease_ms=LEASE_MS)
+    unheard = claim(outbox, room=10)
     assert (len(unheard), claim(outbox)) == (2, [])
-    outbox.unclaim("w#1")
+    outbox.unclaim(unheard[0].token)
     again = claim(outbox)
     assert len(again) == 2
     for one in again:
@@ -77,12 +82,13 @@ def test_lanes_given_back_untried_after_an_outage_leave_their_tokens_to_others(o
     assert len(claim(outbox)) == 2
 
 
-def test_only_the_named_claim_is_given_back(outbox: Outbox) -> None:
+def test_only_the_claim_with_this_token_is_given_back(outbox: Outbox) -> None:
     put(outbox, ALICE)
-    (kept,) = outbox.claim("w#1", 10, lease_ms=LEASE_MS)
-    outbox.unclaim("w#2")
+    token = new_token()
+    (kept,) = outbox.claim("worker-1", 10, token=token, lease_ms=LEASE_MS)
+    outbox.unclaim(new_token())
     assert claim(outbox) == []
-    outbox.unclaim("w#1")
+    outbox.unclaim(token)
     (again,) = claim(outbox)
     assert again.id == kept.id
     assert not again.attempts().abandoned
@@ -104,7 +110,7 @@ def test_probes_rotate_over_the_lanes(outbox: Outbox) -> None:
         pause_elapses(outbox)
         (probe,) = claim(outbox)
         probed.append(probe.lane)
-        fails_and_waits(outbox, probe, "unreachable")
+        fails(outbox, probe, "unreachable")
     assert sorted(probed) == [str(lane_of(number)) for number in range(3)]
 
 
@@ -113,33 +119,33 @@ def due_at(outbox: Outbox, number: int) -> float:
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_the_longest(outbox: Outbox) -> None:
-    guard = Guard(first_ms=100_000, max_ms=600_000)
-    trip(outbox, guard)
+    limits = BreakerLimits(first_ms=100_000, max_ms=600_000)
+    trip(outbox, limits)
     pauses = [open_in(outbox)]
     for _ in range(4):
         pause_elapses(outbox)
         (probe,) = claim(outbox)
-        fails_and_waits(outbox, probe, "unreachable", guard)
+        fails(outbox, probe, "unreachable", limits)
         pauses.append(open_in(outbox))
     assert [round(pause / 100_000) for pause in pauses] == [1, 2, 4, 6, 6]
 
 
-def test_a_probes_failure_that_is_reported_twice_doubles_the_pause_once(outbox: Outbox) -> None:
-    guard = Guard(first_ms=100_000, max_ms=600_000)
-    trip(outbox, guard)
+def test_a_probes_failure_that_is_written_twice_doubles_the_pause_once(outbox: Outbox) -> None:
+    limits = BreakerLimits(first_ms=100_000, max_ms=600_000)
+    trip(outbox, limits)
     pause_elapses(outbox)
     (probe,) = claim(outbox)
-    fails(outbox, probe, guard=guard)
-    fails(outbox, probe, guard=guard)
+    attempt = FailedAttempt("unreachable", "refused", Tried(probe.id, 1), 0, limits=limits)
+    assert [outbox.fail(probe, attempt).result for _ in range(2)] == ["NOT_COUNTED", "SUPERSEDED"]
     assert 150_000 < open_in(outbox) <= 200_000
 
 
 def test_the_pause_is_jittered_as_the_caller_says(outbox: Outbox) -> None:
     claims = held(outbox, 1)
     before = now_ms(outbox)
-    verdict = outbox.report(claims[0], "closed", "403", Guard(first_ms=10_000), jitter=1.5)
-    assert before + 15_000 <= verdict.until_ms <= now_ms(outbox) + 15_000
-    assert float(outbox.read("ZSCORE", outbox.keys.apps, "shop")) == verdict.until_ms
+    reply = pause(outbox, claims[0], limits=BreakerLimits(first_ms=10_000), jitter=1.5)
+    assert before + 15_000 <= reply.until_ms <= now_ms(outbox) + 15_000
+    assert float(outbox.read("ZSCORE", outbox.keys.apps, "shop")) == reply.until_ms
 
 
 def test_failures_of_posts_from_before_the_pause_do_not_lengthen_it(outbox: Outbox) -> None:
@@ -153,17 +159,17 @@ def test_failures_of_posts_from_before_the_pause_do_not_lengthen_it(outbox: Outb
 
 
 def test_a_late_failure_from_before_the_pause_lets_no_second_probe_out(outbox: Outbox) -> None:
-    guard = Guard(first_ms=100_000, max_ms=600_000)
+    limits = BreakerLimits(first_ms=100_000, max_ms=600_000)
     claims = held(outbox, 5)
     for failed in claims[:3]:
-        fails_and_waits(outbox, failed, "unreachable", guard)
+        fails(outbox, failed, "unreachable", limits)
     pause_elapses(outbox)
     (probe,) = claim(outbox)
     before = guard_state(outbox)
-    assert not fails(outbox, claims[3], "server", guard).counts
+    assert not fails(outbox, claims[3], "server", limits).counts
     assert guard_state(outbox) == before
     assert claim(outbox) == [], "the probe is still under way"
-    fails(outbox, probe, guard=guard)
+    fails(outbox, probe, limits=limits)
     assert 150_000 < open_in(outbox) <= 200_000, "and its failure is the probe's"
 
 
@@ -178,7 +184,7 @@ def test_retry_after_pauses_at_once_and_for_no_less_than_asked(outbox: Outbox) -
 
 def test_a_short_retry_after_does_not_shorten_the_pause(outbox: Outbox) -> None:
     claims = held(outbox, 1)
-    fails(outbox, claims[0], guard=Guard(first_ms=50_000), retry_after_ms=1)
+    fails(outbox, claims[0], limits=BreakerLimits(first_ms=50_000), retry_after_ms=1)
     assert open_in(outbox) > 25_000
 
 
@@ -194,7 +200,7 @@ def test_a_longer_retry_after_lengthens_a_pause_and_a_shorter_one_leaves_it(outb
 def test_a_retry_after_that_came_while_a_probe_was_out_outlasts_its_failure(outbox: Outbox) -> None:
     claims = held(outbox, 4)
     for failed in claims[:3]:
-        fails_and_waits(outbox, failed, "unreachable")
+        fails(outbox, failed, "unreachable")
     pause_elapses(outbox)
     (probe,) = claim(outbox)
     fails(outbox, claims[3], retry_after_ms=90_000)
@@ -205,7 +211,7 @@ def test_a_retry_after_that_came_while_a_probe_was_out_outlasts_its_failure(outb
 def test_a_short_retry_after_from_before_lets_no_second_probe_out(outbox: Outbox) -> None:
     claims = held(outbox, 4)
     for failed in claims[:3]:
-        fails_and_waits(outbox, failed, "unreachable")
+        fails(outbox, failed, "unreachable")
     pause_elapses(outbox)
     claim(outbox)
     fails(outbox, claims[3], retry_after_ms=1_000)
@@ -233,21 +239,21 @@ def test_an_operators_pause_survives_a_trip_a_probe_time_and_a_200(outbox: Outbo
 
 
 def test_an_operator_may_end_an_outage(outbox: Outbox) -> None:
-    trip(outbox, Guard(first_ms=60_000))
+    trip(outbox, BreakerLimits(first_ms=60_000))
     outbox.resume("shop")
     assert not {"since", "until", "probe", "pauses", "reason", "operator"} & guard_state(outbox).keys()
     assert len(claim(outbox)) == 2, "starting small"
 
 
 def test_after_a_resume_the_guard_starts_afresh(outbox: Outbox) -> None:
-    claims = held(outbox, 8)
+    claims = held(outbox, 9)
     outbox.pause("shop")
     assert all(fails(outbox, failed, "server").counts for failed in claims[:4])
     outbox.resume("shop")
     assert "operator" not in guard_state(outbox)
-    assert all(fails(outbox, failed, "server").counts for failed in claims[4:])
+    assert all(fails(outbox, failed, "server").counts for failed in claims[4:8])
     assert fails(outbox, claims[0], "server").began
-    outbox.settle(claims[1], lease_ms=0)
+    outbox.settle(claims[8], lease_ms=0)
     assert open_in(outbox) <= 0, "no operator holds it back any more"
 
 
@@ -275,7 +281,7 @@ def test_the_first_200_resumes_starting_with_two_lanes_and_each_200_lets_two_mor
 def test_a_200_of_a_post_from_before_the_pause_resumes_too(outbox: Outbox) -> None:
     claims = held(outbox, 4)
     for failed in claims[:3]:
-        fails_and_waits(outbox, failed, "unreachable")
+        fails(outbox, failed, "unreachable")
     outbox.settle(claims[3], lease_ms=0)
     assert open_in(outbox) <= 0
     assert len(claim(outbox)) == 2
@@ -286,9 +292,9 @@ def test_a_poisoned_visitor_does_not_end_the_small_start(outbox: Outbox) -> None
     pause_elapses(outbox)
     outbox.settle(claim(outbox)[0], lease_ms=0)
     first, second = claim(outbox)
-    assert fails_and_waits(outbox, first, "rejected").counts
+    assert fails(outbox, first, "rejected").counts
     assert len(claim(outbox)) == 1, "its place goes to another visitor, and no more than that"
-    assert fails_and_waits(outbox, second, "rejected").counts
+    assert fails(outbox, second, "rejected").counts
     assert len(claim(outbox)) == 1
 
 

@@ -58,7 +58,8 @@ def test_a_failing_script_is_not_run_again(either: redis.Redis) -> None:
 
 def test_arguments_go_by_their_names_whatever_their_order(either: redis.Redis) -> None:
     run = scripts.Scripts(either, Keys("insend")).run
-    arguments = {"payload": b"{}", "guest_uid": "", "once_ms": 1, "once_key": "", "once_digest": b"", "id": b"i" * 16}
+    draft = record.encode(record.Record(b"i" * 16, 0, 0, 0, "", b"{}"))
+    arguments = {"draft": draft, "once_ms": 1, "once_key": "", "once_digest": b""}
     arguments |= {"file": "", "slot": ""}
     assert run("append", **arguments, app="shop", lane="shop/v/1")[0] == b"APPENDED"
     stored = either.lindex(Keys("insend").lane("shop/v/1"), 0)
@@ -80,5 +81,6 @@ def test_a_header_line_is_read_as_words_and_a_missing_one_as_none() -> None:
 
 def test_shared_pieces_stand_between_the_names_and_the_body() -> None:
     source = scripts.load("settle").source
-    order = [source.index(sign) for sign in ("unpack(ARGV)", "redis.call('TIME')", "function standing", "RAMP_FIRST")]
+    signs = ("unpack(ARGV)", "redis.call('TIME')", "function standing", "local lanes, tokens")
+    order = [source.index(sign) for sign in signs]
     assert order == sorted(order)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
@@ -16,22 +14,28 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay
+from lanes import LEASE_MS, bury, come_due, discard, due_in, erase, now_ms, replay, schedules
 from outbox_corrections import Corrections, lanes, picks, yes_or_no
-from outbox_model import Event, Line, Model, Standing
+from outbox_model import Event, Model, Standing
+from outbox_model_books import KINDS, NEAR_THE_LIMIT, Kind
 from outbox_recount import EVERYTHING, NEVER, recount
 from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
+from insend_relay.outbox.breaker import BreakerLimits
+from insend_relay.outbox.claim import Claim, Delivered
 from insend_relay.outbox.clock_steps import ClockSteps
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.errors import Busy, Overtaken
+from insend_relay.outbox.errors import Busy
+from insend_relay.outbox.failed_attempt import Burial, FailedAttempt, FailReply, Failure
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Failure, Guard, Outbox
+from insend_relay.outbox.lease import new_token
+from insend_relay.outbox.quarantine import QuarantineTurn
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 FAILURES: list[Failure] = ["unreachable", "closed", "server", "rejected"]
-GUARD = Guard(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
+LIMITS = BreakerLimits(unreachable=3, lanes=3, first_ms=60_000, max_ms=600_000)
 LATER_MS = 600_000
 EXAMPLES = 600  # lives of 50 steps each
 PARTS = 3  # they take minutes, on a loaded machine many: so that the processes of a test run share them
@@ -50,6 +54,7 @@ class Life(Corrections, RuleBasedStateMachine):
         self.outbox = Outbox(self.client, namespace="life")
         self.everything = self.client.register_script(EVERYTHING)
         self.model = Model()
+        self.turns = {process: QuarantineTurn(self.outbox, process) for process in ("1", "2")}
         self.claims: list[Claim] = []
         self.seen: list[bytes] = []
 
@@ -60,29 +65,43 @@ class Life(Corrections, RuleBasedStateMachine):
         for lane in some:
             self.append(lane, "")
 
-    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]), login=yes_or_no)
-    def append(self, lane: Lane, key: str, *, login: bool = False) -> None:
+    @initialize(near=yes_or_no)
+    def much_revenue(self, *, near: bool) -> None:
+        """In half of the lives, few purchases more are too much for a sum of revenues."""
+        if near:
+            for book in ("5", "a/5"):
+                self.client.hset(self.outbox.keys.books_of(book), "revenue_waiting", NEAR_THE_LIMIT)
+            self.client.sadd(self.outbox.keys.books, "a/5")
+            self.model.books.rows["a", 5]["revenue_waiting"] = NEAR_THE_LIMIT
+
+    @rule(lane=lanes, key=st.sampled_from(["", "", "", "x", "y"]), login=yes_or_no, kind=st.sampled_from(KINDS))
+    def append(self, lane: Lane, key: str, *, login: bool = False, kind: Kind = KINDS[0]) -> None:
         guest_uid = "1" if login and lane.kind == "v" else ""
-        done = self.outbox.append(lane, record.new_id(), b'{"n":1.10}', guest_uid=guest_uid, idempotency_key=key)
-        known = self.model.once.get((lane.app, key)) if key else None
+        done = self.outbox.append(lane, record.new_id(), kind.payload, guest_uid=guest_uid, idempotency_key=key)
+        scope = f"{key} of {kind}"  # the key of one type and order says nothing of another
+        known = self.model.once.get((lane.app, scope)) if key else None
         assert done.duplicate == (known is not None)
         if known is not None:
             assert done.id.bytes == known
             return
         self.seen.append(done.id.bytes)
         if key:
-            self.model.once[lane.app, key] = done.id.bytes
+            self.model.once[lane.app, scope] = done.id.bytes
         seq, guest = self.model.counts["accepted"] + 1, f"{lane.app}/g/1" if guest_uid else ""
         barrier = seq if guest and self.model.lines[guest].events else 0
-        self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest))
+        self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest, kind=kind))
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
-        self.outbox.bury_invalid("a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing")
+        self.outbox.bury_invalid(
+            lane.app if lane else "a", event_id, lane=lane, type="link", payload=b"{}", faults="url: missing"
+        )
         self.seen.append(event_id.bytes)
         self.model.count("accepted")
         self.model.beats["accepted"] += 1
-        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid", payload=b"{}")
+        kind = Kind(b"{}", 8)
+        event = Event(event_id.bytes, self.model.counts["accepted"], str(lane or ""), "link\tinvalid", kind=kind)
+        self.model.books.move(event.app, kind, "accepted", "dead")
         self.model.put_letter(event)
 
     # Workers
@@ -91,24 +110,45 @@ class Life(Corrections, RuleBasedStateMachine):
         room=st.integers(1, 5),
         worker=st.sampled_from(["w1", "w2"]),
         order=st.permutations(["a", "b"]),
-        alone=st.sampled_from([True, True, False]),
     )
-    def claim(self, *, room: int, worker: str, order: list[str], alone: bool) -> None:
+    def claim(self, *, room: int, worker: str, order: list[str]) -> None:
         self.fix_the_order(order)
-        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS, alone=alone)
-        for name in self.standing("lapsed"):  # which of those that must wait it came by depends on its room
+        claims = self.outbox.claim(worker, room, lease_ms=LEASE_MS)
+        self.find_left()
+        self.model.claimed(claims, room, order)
+        self.claims += claims
+
+    def find_left(self) -> None:
+        """Leases that a claim found and ended without leasing the lane anew; which it came by depends on its room."""
+        for name in self.standing("lapsed"):
             if not self.outbox.read("HEXISTS", self.outbox.keys.lease, name):
                 self.model.found_left(name)
                 self.model.lines[name].standing = "ready"
-        self.model.claimed(claims, room, order, alone=alone)
-        self.claims += claims
+
+    @rule(process=st.sampled_from(["1", "2"]), idle=st.sampled_from([True, True, False]))
+    def claim_quarantined(self, *, process: str, idle: bool) -> None:
+        self.fix_the_order(["a", "b"])
+        turn = self.turns[process]
+        claimed = turn.claim(lease_ms=LEASE_MS, idle=idle, token=process.encode() * 32 + new_token()[32:])
+        self.find_left()
+        self.model.claimed_quarantined(claimed, process, held=turn.held, idle=idle)
+        self.claims += [claimed] if claimed else []
+
+    @precondition(lambda self: self.model.turn)
+    @rule(ends=st.sampled_from(["left", "left", "ran out"]))
+    def the_turn_ends(self, ends: str) -> None:
+        if ends == "left":
+            self.turns[self.model.turn].leave()
+        else:
+            self.client.delete(self.outbox.keys.quarantine_turn)
+        self.model.turn = ""
 
     @precondition(lambda self: self.claims)
     @rule(several=st.lists(picks, min_size=1, max_size=3), more=yes_or_no)
     def settle(self, *, several: list[int], more: bool) -> None:
         app, claims = self.holders_together(several)
         worths = [self.model.holds(claim) for claim in claims]
-        following = self.outbox.settle_all(app, [(claim, LEASE_MS if more else 0) for claim in claims])
+        following = self.outbox.settle_all(app, [Delivered(claim, LEASE_MS if more else 0) for claim in claims])
         delivered = [claim for claim, worth in zip(claims, worths, strict=True) if worth == "HEAD"]
         for claim in delivered:
             self.model.delivered(self.model.leave(claim.lane, "delivered"))
@@ -121,28 +161,19 @@ class Life(Corrections, RuleBasedStateMachine):
             self.follow(claim, worth, head, more=more)
 
     @precondition(lambda self: self.claims)
-    @rule(
-        pick=picks,
-        more=yes_or_no,
-        reason=st.sampled_from(["answered 400", "gave up"]),
-        doubt=yes_or_no,
-        if_open=yes_or_no,
-    )
-    def bury(self, *, pick: int, more: bool, reason: str, doubt: bool, if_open: bool) -> None:
+    @rule(pick=picks, more=yes_or_no, reason=reasons)
+    def bury(self, *, pick: int, more: bool, reason: str) -> None:
         claim = self.holder(pick)
         worth = self.model.holds(claim)
-        following = None
-        with self.overtaken(claim, if_open) as overtaken:
-            lease_ms = LEASE_MS if more else 0
-            following = bury(self.outbox, claim, reason=reason, doubt=doubt, lease_ms=lease_ms, if_open=if_open)
-        if overtaken:
-            return
+        following = bury(self.outbox, claim, reason=reason, lease_ms=LEASE_MS if more else 0)
         if worth == "HEAD":
-            event = self.model.leave(claim.lane, "returned")
-            event.group = f"purchase\t{reason}"
-            self.model.put_letter(event)
-            self.model.count("duplicates_possible", int(doubt))
+            self.buried(claim, reason)
         self.follow(claim, worth, following, more=more)
+
+    def buried(self, claim: Claim, reason: str) -> None:
+        event = self.model.leave(claim.lane, "returned")
+        event.group = f"purchase\t{reason}"
+        self.model.put_letter(event)
 
     def follow(self, claim: Claim, worth: str, following: Claim | None, *, more: bool) -> None:
         if worth == "SUPERSEDED":
@@ -153,63 +184,108 @@ class Life(Corrections, RuleBasedStateMachine):
             self.claims.append(following)
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, delay_ms=st.sampled_from([0, LATER_MS]), doubt=yes_or_no, if_open=yes_or_no)
-    def retry(self, *, pick: int, delay_ms: int, doubt: bool, if_open: bool) -> None:
+    @rule(pick=picks, duplicate=yes_or_no)
+    def release(self, *, pick: int, duplicate: bool) -> None:
         claim = self.holder(pick)
         line = self.model.lines[claim.lane]
         worth = self.model.holds(claim)
-        tried = Tried(claim.id, line.attempts + 1, min(line.abandoned, 1), 1, 2, "answered 500")
-        with self.overtaken(claim, if_open) as overtaken:
-            done = self.outbox.retry(claim, tried, delay_ms=delay_ms, doubt=doubt, if_open=if_open)
-            assert done == (worth == "HEAD")
-        if worth == "HEAD" and not overtaken:
-            line.attempts += 1
-            line.abandoned = min(line.abandoned, 1)
-            self.model.beats["failed"] += 1
-            self.given_back(line, delay_ms, doubt=doubt)
-            line.tried = True
-
-    @precondition(lambda self: self.claims)
-    @rule(pick=picks, delay_ms=st.sampled_from([0, LATER_MS]), doubt=yes_or_no, says=yes_or_no)
-    def release(self, *, pick: int, delay_ms: int, doubt: bool, says: bool) -> None:
-        claim = self.holder(pick)
-        line = self.model.lines[claim.lane]
-        worth = self.model.holds(claim)
-        tried = Tried(claim.id, 40, min(line.abandoned, 1), 1, 2, "refused") if says else None
-        assert self.outbox.release(claim, tried, delay_ms=delay_ms, doubt=doubt) == (worth == "HEAD")
+        assert self.outbox.release(claim, duplicate=duplicate) == (worth == "HEAD")
         if worth == "HEAD":
-            self.given_back(line, delay_ms, doubt=doubt)
-            line.tried = line.tried or says
-            line.abandoned = min(line.abandoned, 1) if says else line.abandoned
-            if claim.app in self.model.tokens:
-                self.model.tokens[claim.app] += 1
-
-    def overtaken(self, claim: Claim, if_open: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - a rule's
-        """Whether the guard takes the decision away from its holder."""
-        if if_open and self.model.holds(claim) == "HEAD" and claim.app in self.model.outage:
-            refusal: AbstractContextManager[object] = pytest.raises(Overtaken)
-            return refusal
-        return nullcontext()
-
-    def given_back(self, line: Line, delay_ms: int, *, doubt: bool) -> None:
-        line.standing = "later" if delay_ms else "ready"
-        self.model.count("duplicates_possible", int(doubt))
+            line.standing = "ready"
+            self.model.count("duplicates_possible", int(duplicate))
+            self.model.give_back_token(claim.app)
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, kind=st.sampled_from(FAILURES), retry_after_ms=st.sampled_from([0, 0, 0, 90_000]))
-    def report(self, pick: int, kind: Failure, retry_after_ms: int) -> None:
+    @rule(
+        pick=picks,
+        kind=st.sampled_from(FAILURES),
+        delay_ms=st.sampled_from([0, LATER_MS]),
+        burial=st.sampled_from(["", "", "answered 400", "gave up"]),
+        other_attempts=st.sampled_from([0, 0, 0, 1]),
+        duplicate=yes_or_no,
+        retry_after_ms=st.sampled_from([0, 0, 0, 90_000]),
+        repeated=yes_or_no,
+    )
+    def fail(
+        self,
+        *,
+        pick: int,
+        kind: Failure,
+        delay_ms: int,
+        burial: str,
+        other_attempts: int,
+        duplicate: bool,
+        retry_after_ms: int,
+        repeated: bool,
+    ) -> None:
         claim = self.holder(pick)
-        verdict = self.outbox.report(claim, kind, "HTTP 500", GUARD, retry_after_ms=retry_after_ms)
-        if verdict.counts:
-            assert claim.app not in self.model.outage
-            if claim.app in self.model.tokens:
-                self.model.tokens[claim.app] += 1
+        line = self.model.lines[claim.lane]
+        worth = self.model.holds(claim)
+        assumed = line.attempts + other_attempts
+        tried = Tried(claim.id, assumed + 1, min(line.abandoned, 1), 1, 2, "answered 500")
+        attempt = FailedAttempt(
+            kind,
+            "HTTP 500",
+            tried,
+            delay_ms,
+            Burial("purchase", burial, b"{}", LEASE_MS) if burial else None,
+            duplicate=duplicate,
+            retry_after_ms=retry_after_ms,
+            limits=LIMITS,
+        )
+        reply = self.outbox.fail(claim, attempt)
+        if worth != "HEAD":
+            assert (reply.result, reply.until_ms, reply.began) == (worth, 0, False)
+            self.fails_too_late(claim, worth, attempt, reply)
             return
-        assert verdict.began == (claim.app not in self.model.outage)
-        self.model.outage.add(claim.app)
-        self.model.tokens.pop(claim.app, None)
-        if verdict.began:
+        self.model.count("duplicates_possible", int(duplicate))
+        self.judged(claim, reply)
+        if reply.result == "BURIED":
+            assert (burial, other_attempts) == (burial or None, 0)
+            self.buried(claim, burial)
+            self.follow(claim, worth, reply.following, more=True)
+        else:
+            self.given_back(claim, reply, delay_ms)
+            assert not (reply.counts and burial and not other_attempts), "its burial was due"
+        if repeated:
+            self.fail_again(claim, attempt)
+
+    def judged(self, claim: Claim, reply: FailReply) -> None:
+        """The breaker has decided whether an attempt counts."""
+        app = claim.app
+        if reply.counts:
+            assert app not in self.model.outage
+            self.model.give_back_token(app)
+            return
+        assert reply.result == "NOT_COUNTED"
+        assert reply.began == (app not in self.model.outage)
+        self.model.outage.add(app)
+        self.model.tokens.pop(app, None)
+
+    def given_back(self, claim: Claim, reply: FailReply, delay_ms: int) -> None:
+        line = self.model.lines[claim.lane]
+        line.standing = "later" if reply.counts and delay_ms else "ready"
+        line.attempts += reply.counts
+        line.abandoned = min(line.abandoned, 1)
+        line.tried = True
+        self.model.beats["failed"] += reply.counts
+        if reply.began:
             self.take_back(claim.app)
+
+    def fail_again(self, claim: Claim, attempt: FailedAttempt) -> None:
+        """The answer was lost, and the call is repeated: nothing is done twice."""
+        worth = self.model.holds(claim)
+        reply = self.outbox.fail(claim, attempt)
+        assert worth != "HEAD"
+        assert (reply.result, reply.until_ms, reply.began) == (worth, 0, False)
+        self.fails_too_late(claim, worth, attempt, reply)
+
+    def fails_too_late(self, claim: Claim, worth: str, attempt: FailedAttempt, reply: FailReply) -> None:
+        """The event has gone already, or the lane is another's: only a burial's holder goes on with the lane."""
+        if attempt.burial:
+            self.follow(claim, worth, reply.following, more=True)
+        else:
+            assert reply.following is None
 
     def take_back(self, app: str) -> None:
         """An outage took attempts back and made its suspects due; which, the guard's own tests know."""
@@ -233,6 +309,7 @@ class Life(Corrections, RuleBasedStateMachine):
         seized = self.outbox.seize(lane, "operator", lease_ms=LEASE_MS)
         assert (seized is not None) == bool(line.events)
         if seized is not None:
+            assert seized.token not in self.model.tokens_seen
             self.model.leased(seized)
             self.claims.append(seized)
 
@@ -263,7 +340,8 @@ class Life(Corrections, RuleBasedStateMachine):
     def set_back(self, step_ms: int) -> None:
         """As if the clock had gone back."""
         keys, now = self.outbox.keys, now_ms(self.outbox)
-        for key in (keys.apps, keys.due("a"), keys.due("b")):
+        schedules = (key(app) for key in (keys.due, keys.quarantine) for app in ("a", "b"))
+        for key in (keys.apps, *schedules):
             for member in self.outbox.read("ZRANGE", key, 0, -1):
                 score = float(self.outbox.read("ZSCORE", key, member))
                 if score != NEVER:  # `fix_the_order` puts what is due into 1970, where no step reaches it
@@ -281,16 +359,19 @@ class Life(Corrections, RuleBasedStateMachine):
     # Operators
 
     @precondition(lambda self: self.model.dead)
-    @rule(pick=picks, run=st.sampled_from(["r1", "r2"]))
-    def replay(self, pick: int, run: str) -> None:
+    @rule(pick=picks, run=st.sampled_from(["r1", "r2"]), limit=st.integers(1, 4))
+    def replay(self, pick: int, run: str, limit: int) -> None:
         event = self.letter(pick)
-        status = replay(self.outbox, event.id, run)
+        status = replay(self.outbox, event.id, run, limit=limit)
+        app = event.lane.partition("/")[0]
         if event.id not in self.model.dead:
             assert status == b"GONE"
         elif event.group.endswith("\tinvalid"):
             assert status == b"INVALID"
-        elif event.lane in self.model.replaying:
-            assert status == b"BUSY"
+        elif app in self.model.operator or (app in self.model.outage and status == b"PAUSED"):
+            assert status == b"PAUSED"
+        elif self.model.outstanding(run) >= limit:
+            assert status == b"FULL"
         else:
             assert status == b"REPLAYED"
             self.model.replayed(event, run)
@@ -302,7 +383,7 @@ class Life(Corrections, RuleBasedStateMachine):
         if event.id in self.model.dead:
             assert discard(self.outbox, event.id) == b"DISCARDED"
             self.model.take_letter(event)
-            self.model.count("discarded")
+            self.model.books.move(event.app, event.kind, "dead", "discarded")
         else:
             assert discard(self.outbox, event.id) == b"GONE"
 
@@ -352,9 +433,14 @@ class Life(Corrections, RuleBasedStateMachine):
         self.client.delete(self.outbox.keys.hint)
         publish, _ = self.outbox.look(60_000)
         due = (*self.standing("ready"), *self.standing("lapsed"))
-        waits = {name.partition("/")[0] for name in due if not self.model.waits(name)}
-        if not self.model.outage and not any(map(self.model.waits, due)):
-            assert publish == bool(waits - self.model.operator)
+        if self.model.outage or any(map(self.model.waits, due)):
+            return
+        open_to = {name for name in due if name.partition("/")[0] not in self.model.operator}
+        quarantined = {name for name in open_to if self.model.lines[name].quarantined}
+        if open_to - quarantined:
+            assert publish
+        elif not quarantined or self.model.turn:
+            assert not publish
 
     def fix_the_order(self, order: list[str]) -> None:
         """What is due is taken in an order that does not hang on whether two steps fell into one millisecond."""
@@ -362,7 +448,8 @@ class Life(Corrections, RuleBasedStateMachine):
             if app not in self.model.operator | self.model.outage:
                 self.client.zadd(self.outbox.keys.apps, {app: age}, xx=True)
         for age, name in enumerate(sorted((*self.standing("ready"), *self.standing("lapsed"))), start=1):
-            self.client.zadd(self.outbox.keys.due(name.partition("/")[0]), {name: age}, xx=True)
+            for key in schedules(self.outbox, Lane.parse(name)):
+                self.client.zadd(key, {name: age}, xx=True)
 
     # Picking
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from attempts import retry
 from lanes import (
     ALICE,
     BOB,
     GUEST,
     LEASE_MS,
     OTHER,
+    PATIENCE_MS,
     books,
     claim,
     claim_one,
     come_due,
+    crash,
     due_in,
     ledger,
     now_ms,
@@ -27,6 +30,8 @@ from waiting import wait_until
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import OutboxRefused
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.lease import new_token
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -50,7 +55,7 @@ def test_events_of_a_lane_wait_in_the_order_in_which_they_came(outbox: Outbox) -
 
 def test_a_second_event_does_not_hurry_a_lane_that_waits_for_its_retry(outbox: Outbox) -> None:
     put(outbox)
-    outbox.retry(claim_one(outbox), Tried(b"x" * 16, 1), delay_ms=60_000)
+    retry(outbox, claim_one(outbox), delay_ms=60_000)
     put(outbox)
     assert claim(outbox) == []
 
@@ -118,21 +123,6 @@ def test_a_claim_takes_no_more_lanes_than_there_is_room_for_and_the_longest_due_
     assert claim(outbox, room=0) == []
 
 
-def test_a_later_claim_has_a_higher_fence(outbox: Outbox) -> None:
-    put(outbox)
-    first = claim_one(outbox)
-    outbox.release(first)
-    assert claim_one(outbox).fence > first.fence
-
-
-def test_a_claim_that_found_nothing_uses_up_no_fence(outbox: Outbox) -> None:
-    put(outbox)
-    claim_one(outbox)
-    before = ledger(outbox, "fence")
-    assert claim(outbox) == []
-    assert ledger(outbox, "fence") == before
-
-
 def test_claims_rotate_over_the_apps(outbox: Outbox) -> None:
     for number in range(8):
         put(outbox, Lane("a", "v", f"{number}"))
@@ -163,7 +153,7 @@ def test_the_lanes_of_a_dead_worker_come_due_and_their_heads_are_marked_doubtful
     come_due(outbox)
     second = claim_one(outbox, worker="worker-2")
     assert (second.id, second.attempts().abandoned, second.attempts().attempts) == (event_id, 1, 0)
-    assert second.fence > first.fence
+    assert second.token != first.token
     assert ledger(outbox, "duplicates_possible") == [1]
     assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [event_id]
     accepted_at_ms = record.decode(second.data).accepted_at_ms
@@ -173,11 +163,15 @@ def test_the_lanes_of_a_dead_worker_come_due_and_their_heads_are_marked_doubtful
 def test_abandoned_starts_add_up_and_leave_the_attempts_as_they_were(outbox: Outbox) -> None:
     put(outbox)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(held.id, 3, 0, 111, 222, "answered 500"), delay_ms=0)
-    for _ in range(3):
-        claim_one(outbox)
-        come_due(outbox)
-    assert claim_one(outbox).attempts() == Tried(held.id, 3, 3, 111, 222, "answered 500")
+    retry(outbox, held, Tried(held.id, 3, 0, 111, 222, "answered 500"))
+    crash(outbox, times=2)
+    assert claim(outbox) == []
+    turn = QuarantineTurn(outbox, "host:1")
+    for abandoned in (2, 3):
+        come_due(outbox, ms_ago=PATIENCE_MS)
+        quarantined = turn.claim(lease_ms=LEASE_MS, idle=True)
+        assert quarantined is not None
+        assert quarantined.attempts() == Tried(held.id, 3, abandoned, 111, 222, "answered 500")
 
 
 def test_a_lane_given_back_in_order_is_no_doubt(outbox: Outbox) -> None:
@@ -191,7 +185,7 @@ def test_the_list_of_doubtful_ids_is_bounded_and_loses_the_oldest(outbox: Outbox
     old = [item for number in range(10_000) for item in (number, number.to_bytes(16))]
     outbox.read("ZADD", outbox.keys.doubtful, *old)
     event_id = put(outbox)
-    outbox.release(claim_one(outbox), doubt=True)
+    outbox.release(claim_one(outbox), duplicate=True)
     assert outbox.read("ZCARD", outbox.keys.doubtful) == 10_000
     assert outbox.read("ZSCORE", outbox.keys.doubtful, event_id) is not None
     assert outbox.read("ZSCORE", outbox.keys.doubtful, bytes(16)) is None
@@ -213,7 +207,7 @@ def test_a_head_of_a_newer_version_is_left_to_a_newer_worker_for_five_seconds(ou
 def test_a_claim_that_finds_only_newer_records_leaves_the_ledger_alone(outbox: Outbox) -> None:
     put(outbox)
     before = outbox.read("HGETALL", outbox.keys.ledger)
-    old = {"worker": "old", "version": 0, "alone": "1"}
+    old = {"worker": "old", "token": new_token(), "version": 0}
     assert outbox._run("claim", room=9, lease_ms=LEASE_MS, linger_ms=0, **old)[3:] == []
     assert outbox.read("HGETALL", outbox.keys.ledger) == before
 

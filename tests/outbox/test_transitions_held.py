@@ -1,10 +1,11 @@
-"""What the holder of a lane may do (settle, retry, release, bury), and that nobody else may."""
+"""What the holder of a lane may do (settle, fail, release, bury), and that no other may."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+from attempts import last_attempt, pause, retry
 from lanes import (
     ALICE,
     BOB,
@@ -27,30 +28,34 @@ from lanes import (
 )
 
 from insend_relay.outbox import record
-from insend_relay.outbox.errors import Overtaken
+from insend_relay.outbox.claim import Claim, Delivered
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Guard, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
 ENDINGS: dict[str, Callable[[Outbox, Claim], object]] = {
     "settle": lambda outbox, held: outbox.settle(held, lease_ms=LEASE_MS),
-    "retry": lambda outbox, held: outbox.retry(held, Tried(held.id, 1), delay_ms=0, doubt=True),
-    "release": lambda outbox, held: outbox.release(held, Tried(held.id), doubt=True),
-    "bury": lambda outbox, held: bury(outbox, held, doubt=True),
+    "fail, retried": lambda outbox, held: retry(outbox, held, duplicate=True),
+    "fail, buried": lambda outbox, held: outbox.fail(held, last_attempt(held, duplicate=True)).following,
+    "release": lambda outbox, held: outbox.release(held, duplicate=True),
+    "bury": bury,
 }
 ending = pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
+GOING_ON = ("settle", "fail, buried", "bury")
+going_on = pytest.mark.parametrize("end", [ENDINGS[name] for name in GOING_ON], ids=GOING_ON)
+giving_back = pytest.mark.parametrize("end", [ENDINGS["fail, retried"], ENDINGS["release"]], ids=["fail", "release"])
 
 
 # settle
 
 
-def test_a_settled_event_is_gone_and_the_next_head_comes_under_the_same_fence(outbox: Outbox) -> None:
+def test_a_settled_event_is_gone_and_the_next_head_comes_under_the_same_token(outbox: Outbox) -> None:
     _, second = put(outbox), put(outbox)
     first = claim_one(outbox)
     outbox.read("ZADD", outbox.keys.due("shop"), now_ms(outbox) + 1, str(ALICE))
     following = outbox.settle(first, lease_ms=LEASE_MS)
     assert following is not None
-    assert (following.id, following.fence, following.lane) == (second, first.fence, first.lane)
+    assert (following.id, following.token, following.lane) == (second, first.token, first.lane)
     assert following.attempts() == Tried(second)
     in_ms = due_in(outbox)
     assert in_ms is not None
@@ -69,7 +74,7 @@ def test_a_renewed_lease_that_is_left_behind_throws_doubt_on_the_new_head(outbox
 def test_after_the_last_event_nothing_of_a_lane_is_left(outbox: Outbox) -> None:
     put(outbox)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(held.id, 1), delay_ms=0)
+    retry(outbox, held)
     assert outbox.settle(claim_one(outbox), lease_ms=LEASE_MS) is None
     assert due_in(outbox) is None
     for key in (outbox.keys.lease, outbox.keys.trying, outbox.keys.failing, outbox.keys.lane(ALICE)):
@@ -102,7 +107,22 @@ def test_a_next_head_of_a_newer_version_is_left_to_a_newer_worker(outbox: Outbox
     assert outbox.read("HGETALL", outbox.keys.lease) == {}
 
 
-@pytest.mark.parametrize("end", [ENDINGS["settle"], ENDINGS["bury"]], ids=["settle", "bury"])
+def test_a_record_with_a_newer_codec_waits_untouched_for_a_worker_that_knows_it(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release that adds a codec raises the version of the records that use it."""
+    put(outbox, payload=b'{"type":"purchase"}')
+    data = outbox.read("LINDEX", outbox.keys.lane(ALICE), 0)
+    newer = bytes([record.VERSION + 1]) + data[1:42] + b"\x07" + data[43:]
+    outbox.read("LSET", outbox.keys.lane(ALICE), 0, newer)
+    assert claim(outbox) == []
+    assert outbox.read("LRANGE", outbox.keys.lane(ALICE), 0, -1) == [newer]
+    come_due(outbox)
+    monkeypatch.setattr(record, "VERSION", record.VERSION + 1)
+    assert claim_one(outbox).data == newer
+
+
+@going_on
 def test_ending_an_event_twice_counts_it_once_and_returns_the_next_with_its_lease_renewed(
     outbox: Outbox, end: Callable[[Outbox, Claim], Claim | None]
 ) -> None:
@@ -113,7 +133,7 @@ def test_ending_an_event_twice_counts_it_once_and_returns_the_next_with_its_leas
     counted = books(outbox)
     again = end(outbox, held)
     assert again is not None
-    assert (again.id, again.fence) == (second, held.fence)
+    assert (again.id, again.token) == (second, held.token)
     in_ms = due_in(outbox)
     assert in_ms is not None
     assert in_ms > LEASE_MS - 30_000, "a holder reckons its lease from the answer it got, which is this one"
@@ -141,24 +161,24 @@ def test_several_are_settled_in_one_step_and_each_lane_goes_its_own_way(outbox: 
     superseding = claim_one(outbox, worker="worker-2")
     assert outbox.settle(held[str(dave)], lease_ms=LEASE_MS) is None
     alices, bobs, carols, daves = outbox.settle_all(
-        "shop", [(held[str(lane)], LEASE_MS) for lane in (ALICE, BOB, carol, dave)]
+        "shop", [Delivered(held[str(lane)], LEASE_MS) for lane in (ALICE, BOB, carol, dave)]
     )
     assert (alices, carols, daves) == (None, None, None)
     assert bobs is not None
-    assert (bobs.lane, bobs.id, bobs.fence) == (str(BOB), bobs_second, held[str(BOB)].fence)
+    assert (bobs.lane, bobs.id, bobs.token) == (str(BOB), bobs_second, held[str(BOB)].token)
     assert waiting(outbox, carol) == [superseding.id]
     assert set(outbox.read("HKEYS", outbox.keys.lease)) == {str(BOB).encode(), str(carol).encode()}
     assert books(outbox) == {"accepted": 5, "delivered": 3, "waiting": 2, "dead": 0, "discarded": 0}
 
 
 def test_after_an_outage_as_many_more_may_begin_as_if_they_had_been_settled_one_by_one(outbox: Outbox) -> None:
-    for lane in (ALICE, BOB, GUEST):
+    for lane in (ALICE, BOB, GUEST, Lane("shop", "v", "carol")):
         put(outbox, lane)
     held = claim(outbox)
-    outbox.report(held[0], "closed", "503", Guard(lanes=1, first_ms=60_000))
+    pause(outbox, held[0])
     over: list[str] = []
     told = Outbox(outbox.redis, namespace=outbox.keys.namespace, outage_over=over.append)
-    told.settle_all("shop", [(one, 0) for one in held])
+    told.settle_all("shop", [Delivered(one, 0) for one in held[1:]])
     assert (over, guard_state(outbox)["tokens"]) == (["shop"], "6")
 
 
@@ -172,12 +192,12 @@ def test_a_head_that_is_not_what_the_lease_is_for_stays(outbox: Outbox) -> None:
     assert ledger(outbox, "delivered") == [0]
 
 
-# retry and release
+# fail, when it is retried, and release
 
 
 def test_a_retry_is_not_early_and_holds_the_whole_lane(outbox: Outbox) -> None:
     first, second = put(outbox), put(outbox)
-    assert outbox.retry(claim_one(outbox), Tried(first, 1), delay_ms=60_000)
+    assert retry(outbox, claim_one(outbox), delay_ms=60_000)
     in_ms = due_in(outbox)
     assert in_ms is not None
     assert 30_000 < in_ms <= 60_000
@@ -194,25 +214,25 @@ def test_a_retry_remembers_the_attempt_and_since_when_its_visitor_is_held(outbox
     outbox.read("LSET", outbox.keys.lane(ALICE), 0, accepted_long_ago)
     held = claim_one(outbox)
     tried = Tried(event_id, 2, 1, 1_000, 2_000, "answered 500: später")
-    outbox.retry(held, tried, delay_ms=0)
+    retry(outbox, held, tried)
     assert outbox.read("ZSCORE", outbox.keys.failing, str(ALICE)) == 1_700_000_000_000
     assert claim_one(outbox).attempts() == tried
 
 
-def test_a_retry_in_doubt_marks_the_event_and_one_without_does_not(outbox: Outbox) -> None:
+def test_a_possible_duplicate_is_marked_and_an_event_that_was_surely_not_taken_is_not(outbox: Outbox) -> None:
     event_id = put(outbox)
-    outbox.retry(claim_one(outbox), Tried(event_id, 1), delay_ms=0)
+    retry(outbox, claim_one(outbox))
     assert ledger(outbox, "duplicates_possible") == [0]
-    outbox.retry(claim_one(outbox), Tried(event_id, 2), delay_ms=0, doubt=True)
+    retry(outbox, claim_one(outbox), duplicate=True)
     assert ledger(outbox, "duplicates_possible") == [1]
     assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [event_id]
 
 
 def test_a_lane_given_back_for_now_wakes_a_worker_and_one_for_later_does_not(outbox: Outbox) -> None:
-    event_id = put(outbox)
+    put(outbox)
     held = claim_one(outbox)
     outbox.read("DEL", outbox.keys.wake)
-    outbox.retry(held, Tried(event_id, 1), delay_ms=60_000)
+    retry(outbox, held, delay_ms=60_000)
     assert outbox.read("LLEN", outbox.keys.wake) == 0
     come_due(outbox)
     outbox.release(claim_one(outbox))
@@ -222,24 +242,17 @@ def test_a_lane_given_back_for_now_wakes_a_worker_and_one_for_later_does_not(out
 def test_a_released_lane_is_as_it_was(outbox: Outbox) -> None:
     event_id = put(outbox)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(event_id, 4, 0, 1, 2, "answered 500"), delay_ms=0)
-    assert outbox.release(claim_one(outbox), delay_ms=60_000)
-    assert claim(outbox) == []
-    come_due(outbox)
+    retry(outbox, held, Tried(event_id, 4, 0, 1, 2, "answered 500"))
+    assert outbox.release(claim_one(outbox))
     assert claim_one(outbox).attempts() == Tried(event_id, 4, 0, 1, 2, "answered 500")
     assert ledger(outbox, "duplicates_possible") == [0]
 
 
-def test_a_release_records_the_outcome_but_never_changes_the_attempts(outbox: Outbox) -> None:
+def test_a_release_marks_a_possible_duplicate(outbox: Outbox) -> None:
     event_id = put(outbox)
-    held = claim_one(outbox)
-    outbox.release(held, Tried(event_id, 7, 7, 10, 20, "refused"))
-    held = claim_one(outbox)
-    assert held.attempts() == Tried(event_id, 0, 7, 10, 20, "refused")
-    outbox.retry(held, Tried(event_id, 1, 2, 10, 30, "answered 500"), delay_ms=0)
-    outbox.release(claim_one(outbox), Tried(event_id, 9, 9, 10, 40, "refused again"), doubt=True)
-    assert claim_one(outbox).attempts() == Tried(event_id, 1, 9, 10, 40, "refused again")
+    assert outbox.release(claim_one(outbox), duplicate=True)
     assert ledger(outbox, "duplicates_possible") == [1]
+    assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [event_id]
 
 
 # bury
@@ -250,10 +263,10 @@ def test_a_buried_event_is_a_dead_letter_unchanged_and_the_lane_goes_on(outbox: 
     held = claim_one(outbox)
     following = bury(outbox, held)
     assert following is not None
-    assert (following.id, following.fence) == (second, held.fence)
+    assert (following.id, following.token) == (second, held.token)
     assert outbox.read("HGET", outbox.keys.dead, first).endswith(held.data)
-    assert outbox.read("ZSCORE", outbox.keys.dead_index, first) == record.decode(held.data).seq
-    assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tanswered 400": b"1"}
+    assert outbox.read("ZSCORE", outbox.keys.dead_index("shop"), first) == record.decode(held.data).seq
+    assert outbox.read("HGET", outbox.keys.dead_groups, b"purchase\tanswered 400\tcount") == b"1"
     assert books(outbox) == {"accepted": 2, "delivered": 0, "waiting": 1, "dead": 1, "discarded": 0}
 
 
@@ -261,10 +274,9 @@ def test_a_burial_ends_what_was_known_of_the_head(outbox: Outbox) -> None:
     event_id = put(outbox)
     put(outbox)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(event_id, 4), delay_ms=0)
-    bury(outbox, claim_one(outbox), lease_ms=0, doubt=True)
+    retry(outbox, held, Tried(event_id, 4))
+    bury(outbox, claim_one(outbox), lease_ms=0)
     assert outbox.read("EXISTS", outbox.keys.trying, outbox.keys.failing) == 0
-    assert outbox.read("ZRANGE", outbox.keys.doubtful, 0, -1) == [event_id]
     assert claim_one(outbox).attempts().attempts == 0
 
 
@@ -275,7 +287,7 @@ def test_an_invalid_event_is_kept_as_a_dead_letter(outbox: Outbox) -> None:
     )
     data = outbox.read("HGET", outbox.keys.dead, event_id.bytes)
     assert b"properties.order_id: missing" in data
-    assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tinvalid": b"1"}
+    assert outbox.read("HGET", outbox.keys.dead_groups, b"purchase\tinvalid\tcount") == b"1"
     assert books(outbox) == {"accepted": 1, "delivered": 0, "waiting": 0, "dead": 1, "discarded": 0}
 
 
@@ -318,7 +330,7 @@ def test_a_holder_that_gave_its_lane_back_changes_nothing_at_all(
     assert snapshot(outbox) == before
 
 
-@pytest.mark.parametrize("end", [ENDINGS["retry"], ENDINGS["release"]], ids=["retry", "release"])
+@giving_back
 def test_giving_a_lane_back_for_an_event_that_is_gone_changes_nothing_at_all(
     outbox: Outbox, end: Callable[[Outbox, Claim], object]
 ) -> None:
@@ -329,50 +341,6 @@ def test_giving_a_lane_back_for_an_event_that_is_gone_changes_nothing_at_all(
     before = snapshot(outbox)
     assert end(outbox, held) is False
     assert snapshot(outbox) == before
-
-
-counted = pytest.mark.parametrize(
-    "decide",
-    [
-        lambda outbox, held: outbox.retry(held, Tried(held.id, 1), delay_ms=0, if_open=True),
-        lambda outbox, held: bury(outbox, held, if_open=True) is None,
-    ],
-    ids=["retry", "bury"],
-)
-
-
-@counted
-def test_a_decision_on_an_attempt_that_counts_no_more_is_refused_and_changes_nothing(
-    outbox: Outbox, decide: Callable[[Outbox, Claim], bool]
-) -> None:
-    put(outbox)
-    held = claim_one(outbox)
-    outbox.report(held, "closed", "answered 403", Guard())
-    before = snapshot(outbox)
-    with pytest.raises(Overtaken, match="shop"):
-        decide(outbox, held)
-    assert snapshot(outbox) == before
-    assert outbox.release(held)
-
-
-@counted
-def test_a_decision_on_an_attempt_that_counts_stands_while_the_app_is_open(
-    outbox: Outbox, decide: Callable[[Outbox, Claim], bool]
-) -> None:
-    put(outbox)
-    held = claim_one(outbox)
-    assert decide(outbox, held)
-    assert outbox.read("EXISTS", outbox.keys.lease) == 0
-
-
-def test_a_decision_that_rests_on_no_attempt_stands_during_an_outage_too(outbox: Outbox) -> None:
-    put(outbox, ALICE)
-    put(outbox, BOB)
-    first, second = claim(outbox)
-    outbox.report(first, "closed", "answered 403", Guard())
-    assert outbox.retry(first, Tried(first.id, 1), delay_ms=0)
-    bury(outbox, second)
-    assert books(outbox)["dead"] == 1
 
 
 def test_a_holder_past_its_lease_that_nobody_replaced_may_still_settle(outbox: Outbox) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from attempts import retry
 from lanes import (
     ALICE,
     BOB,
@@ -17,18 +18,20 @@ from lanes import (
     discard,
     ledger,
     letter,
+    letter_keys,
     now_ms,
     open_in,
     put,
     replay,
+    replay_counts,
     snapshot,
     waiting,
 )
 from waiting import wait_until
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox import record
 from insend_relay.outbox.store import Outbox
-from insend_relay.outbox.trying import Tried
 
 # Dead letters
 
@@ -40,7 +43,7 @@ def test_a_replayed_letter_goes_to_the_tail_of_its_lane_as_it_was_accepted(outbo
     assert replay(outbox, dead) == b"REPLAYED"
     assert waiting(outbox) == [newer, dead]
     assert data.endswith(outbox.read("LINDEX", outbox.keys.lane(ALICE), -1))
-    for key in (outbox.keys.dead, outbox.keys.dead_index, outbox.keys.dead_groups):
+    for key in letter_keys(outbox):
         assert outbox.read("EXISTS", key) == 0
     assert books(outbox) == {"accepted": 2, "delivered": 0, "waiting": 2, "dead": 0, "discarded": 0}
     assert ledger(outbox, "replayed") == [1]
@@ -54,16 +57,55 @@ def test_a_letter_replayed_into_an_empty_lane_is_due_at_once_and_wakes_a_worker(
     assert claim_one(outbox).id == dead
 
 
-def test_a_second_letter_of_a_lane_waits_until_the_first_has_found_its_end(outbox: Outbox) -> None:
-    first, second, bobs = letter(outbox), letter(outbox), letter(outbox, BOB)
+def test_letters_of_one_lane_go_behind_each_other_and_a_live_event_may_stand_between(outbox: Outbox) -> None:
+    first, second = letter(outbox), letter(outbox)
     assert replay(outbox, first) == b"REPLAYED"
-    before = snapshot(outbox)
-    assert replay(outbox, second) == b"BUSY"
-    assert snapshot(outbox) == before
-    assert replay(outbox, bobs) == b"REPLAYED"
-    held = next(held for held in claim(outbox) if held.id == first)
-    outbox.settle(held, lease_ms=0)
+    live = put(outbox)
     assert replay(outbox, second) == b"REPLAYED"
+    assert waiting(outbox) == [first, live, second]
+
+
+def test_when_a_replayed_letter_dies_again_the_next_of_its_lane_goes_on(outbox: Outbox) -> None:
+    first, second = letter(outbox), letter(outbox)
+    for event_id in (first, second):
+        replay(outbox, event_id, run="run-7")
+    following = bury(outbox, claim_one(outbox))
+    assert following
+    assert following.id == second
+    outbox.settle(following, lease_ms=0)
+    assert replay_counts(outbox, "run-7") == {"replayed": 2, "delivered": 1, "returned": 1}
+
+
+def test_a_letter_of_a_paused_app_is_not_replayed(outbox: Outbox) -> None:
+    mine, other = letter(outbox), letter(outbox, OTHER)
+    outbox.pause("shop")
+    before = snapshot(outbox)
+    assert replay(outbox, mine) == b"PAUSED"
+    assert snapshot(outbox) == before
+    assert replay(outbox, other) == b"REPLAYED"
+    outbox.resume("shop")
+    assert replay(outbox, mine) == b"REPLAYED"
+
+
+def test_no_more_events_of_a_run_wait_than_its_limit(outbox: Outbox) -> None:
+    letters = [letter(outbox, lane) for lane in (ALICE, BOB, GUEST, OTHER)]
+    assert [replay(outbox, event_id, limit=2) for event_id in letters[:2]] == [b"REPLAYED"] * 2
+    before = snapshot(outbox)
+    assert replay(outbox, letters[2], limit=2) == b"FULL"
+    assert snapshot(outbox) == before
+    assert replay(outbox, letters[2], run="run-2", limit=1) == b"REPLAYED", "another run has a limit of its own"
+    for held in claim(outbox)[:2]:
+        outbox.settle(held, lease_ms=0)
+    assert replay(outbox, letters[3], limit=1) == b"REPLAYED"
+
+
+def test_a_letter_that_died_again_after_it_was_read_is_left(outbox: Outbox) -> None:
+    event_id = letter(outbox)
+    burial = DeadLetters(outbox).last_burial()
+    replay(outbox, event_id)
+    bury(outbox, claim_one(outbox))
+    assert outbox._run("replay", id=event_id, burial=burial, run="run-1", limit=9) == [b"GONE"]
+    assert outbox.read("HKEYS", outbox.keys.dead) == [event_id]
 
 
 def test_a_replay_counts_what_was_delivered_and_what_came_back(outbox: Outbox) -> None:
@@ -75,8 +117,7 @@ def test_a_replay_counts_what_was_delivered_and_what_came_back(outbox: Outbox) -
             outbox.settle(held, lease_ms=0)
         else:
             bury(outbox, held, lease_ms=0)
-    counts = outbox.read("HGETALL", outbox.keys.replay("run-7"))
-    assert counts == {b"replayed": b"2", b"delivered": b"1", b"returned": b"1"}
+    assert replay_counts(outbox, "run-7") == {"replayed": 2, "delivered": 1, "returned": 1}
     assert outbox.read("EXISTS", outbox.keys.replaying) == 0
 
 
@@ -85,9 +126,16 @@ def test_an_event_before_the_replayed_one_is_not_counted_as_the_replay(outbox: O
     put(outbox)
     replay(outbox, dead, run="run-7")
     outbox.settle(claim_one(outbox), lease_ms=0)
-    assert outbox.read("HGETALL", outbox.keys.replay("run-7")) == {b"replayed": b"1"}
+    assert replay_counts(outbox, "run-7") == {"replayed": 1}
     outbox.settle(claim_one(outbox), lease_ms=0)
-    assert outbox.read("HGET", outbox.keys.replay("run-7"), "delivered") == b"1"
+    assert replay_counts(outbox, "run-7") == {"replayed": 1, "delivered": 1}
+
+
+def test_the_counts_of_a_run_that_is_no_longer_kept_do_not_come_back(outbox: Outbox) -> None:
+    replay(outbox, letter(outbox), run="run-7")
+    outbox.read("DEL", outbox.keys.replay("run-7"))
+    outbox.settle(claim_one(outbox), lease_ms=0)
+    assert outbox.read("EXISTS", outbox.keys.replay("run-7"), outbox.keys.replaying) == 0
 
 
 def test_an_invalid_event_is_not_replayed(outbox: Outbox) -> None:
@@ -100,7 +148,8 @@ def test_an_invalid_event_is_not_replayed(outbox: Outbox) -> None:
 
 def test_an_invalid_event_is_known_by_its_reason_whatever_stands_before_it(outbox: Outbox) -> None:
     event_id = record.new_id().bytes
-    letter = {"lane": "", "owner": "", "id": event_id, "group": b"a\tb\tinvalid", "meta": b"{}", "payload": b"{}"}
+    data = record.encode(record.Record(event_id, 0, 0, 0, "", b"{}"))
+    letter = {"app": "shop", "lane": "", "owner": "", "draft": data, "group": b"a\tb\tinvalid", "meta": b"{}"}
     outbox._run("bury_invalid", **letter, slot="", file="")
     assert replay(outbox, event_id) == b"INVALID"
 
@@ -119,8 +168,9 @@ def test_a_discarded_letter_is_gone_for_good_and_in_the_books(outbox: Outbox) ->
     kept, dropped = letter(outbox), letter(outbox)
     discard(outbox, dropped)
     assert outbox.read("HKEYS", outbox.keys.dead) == [kept]
-    assert outbox.read("ZRANGE", outbox.keys.dead_index, 0, -1) == [kept]
-    assert outbox.read("HGETALL", outbox.keys.dead_groups) == {b"purchase\tanswered 400": b"1"}
+    assert outbox.read("ZRANGE", outbox.keys.dead_index("shop"), 0, -1) == [kept]
+    assert outbox.read("SMEMBERS", outbox.keys.dead_apps) == {b"shop"}
+    assert outbox.read("HGET", outbox.keys.dead_groups, b"purchase\tanswered 400\tcount") == b"1"
     assert books(outbox) == {"accepted": 2, "delivered": 0, "waiting": 0, "dead": 1, "discarded": 1}
 
 
@@ -180,13 +230,12 @@ def test_nobody_is_told_to_publish_when_nothing_may_be_claimed(outbox: Outbox) -
     assert outbox.look(60_000) == (False, 0)
 
 
-def test_a_worker_that_will_look_again_by_itself_needs_no_hint_unless_it_was_full(outbox: Outbox) -> None:
+def test_a_worker_that_lingers_needs_no_hint_unless_it_was_full(outbox: Outbox) -> None:
     put(outbox, ALICE)
     put(outbox, BOB)
-    outbox.claim("worker-1", 1, lease_ms=LEASE_MS, linger_ms=60_000)
-    assert outbox.read("EXISTS", outbox.keys.hint) == 0
-    outbox.claim("worker-1", 2, lease_ms=LEASE_MS, linger_ms=60_000)
-    assert 0 < outbox.read("PTTL", outbox.keys.hint) <= 60_000
+    outbox.claim("worker-1", 1, lease_ms=LEASE_MS, linger_ms=9_000)
+    assert outbox.look(60_000)[0]
+    outbox.claim("worker-1", 2, lease_ms=LEASE_MS, linger_ms=9_000)
     put(outbox, GUEST)
     assert outbox.look(60_000)[0] is False
 
@@ -212,7 +261,7 @@ def test_the_counts_for_plots_are_kept_for_a_day_and_a_bit(outbox: Outbox) -> No
     dead = letter(outbox)
     replay(outbox, dead)
     held = claim_one(outbox)
-    outbox.retry(held, Tried(held.id, 1), delay_ms=0)
+    retry(outbox, held)
     outbox.settle(claim_one(outbox), lease_ms=0)
     pulses = outbox.read("KEYS", outbox.keys.prefix + "pulse:*")
     assert all(86_400_000 < outbox.read("PTTL", key) <= 93_600_000 for key in pulses)

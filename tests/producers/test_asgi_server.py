@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, StreamingResponse
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.record import Record
 from insend_relay.producers import AsyncInSend, InSend

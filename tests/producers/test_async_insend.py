@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from counting import counted
 
-import insend_relay.console
+from insend_relay.console.sandbox.quickstart import examples
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
@@ -20,7 +20,7 @@ from insend_relay.producers.request import Request, serving
 
 Kept = Callable[[str], list[Record]]
 Run = Callable[[Callable[[Any], Any]], list[Any]]
-EXAMPLES = json.loads((Path(insend_relay.console.__file__).parent / "examples.json").read_text(encoding="utf-8"))
+EXAMPLES = examples()
 PAGE = {
     "url": "https://shop.example.com/p/1?a=%D1%8F",
     "path": "/p/1",
@@ -48,11 +48,6 @@ def outcome(call: Callable[[], Any]) -> Any:
         return call()
     except (InvalidEvent, NotAccepted) as error:
         return error
-
-
-def ledger(outbox: Outbox) -> dict[str, int]:
-    flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: str(event["type"]))
@@ -92,14 +87,14 @@ def test_a_second_event_of_a_key_is_a_duplicate_for_both(both: Run, kept: Kept) 
 
 def test_an_event_of_nobody_is_counted_by_both(both: Run, outbox: Outbox) -> None:
     assert [receipt.where for receipt in both(lambda insend: insend.link())] == ["no_visitor"] * 2
-    assert ledger(outbox) == {"no_visitor": 2}
+    assert counted(outbox) == {"no_visitor": 2}
 
 
 def test_an_event_of_an_opted_out_visitor_is_counted_by_both(insend: InSend, both: Run, outbox: Outbox) -> None:
     cookies = {"convead_track_disable": "1", "convead_guest_uid": "g"}
     with serving(Request(settings=insend.settings, cookies=cookies, visitor_uid=lambda: "42")):
         assert [receipt.where for receipt in both(lambda insend: insend.link())] == ["opted_out"] * 2
-    assert ledger(outbox) == {"opted_out": 2}
+    assert counted(outbox) == {"opted_out": 2}
 
 
 def test_an_invalid_event_raises_the_same_in_both(both: Run, outbox: Outbox) -> None:
@@ -107,7 +102,7 @@ def test_an_invalid_event_raises_the_same_in_both(both: Run, outbox: Outbox) -> 
     assert isinstance(first, InvalidEvent)
     assert isinstance(second, InvalidEvent)
     assert first.faults == second.faults
-    assert ledger(outbox) == {}
+    assert counted(outbox) == {}
 
 
 def test_an_invalid_event_is_buried_alike(redis_url: str, namespace: str, outbox: Outbox) -> None:
@@ -127,10 +122,10 @@ def test_an_invalid_event_is_buried_alike(redis_url: str, namespace: str, outbox
     with InSend(**given) as insend:
         assert insend.mailto(email="", visitor_uid="42").where == "invalid"
     assert asyncio.run(bury()).where == "invalid"
-    assert ledger(outbox) == {"accepted": 2, "dead": 2}
-    letters = [data[42:] for data in dict(outbox.read("HGETALL", outbox.keys.dead)).values()]
+    assert counted(outbox) == {"accepted": 2, "dead": 2}
+    letters = list(DeadLetters(outbox).scan())
     assert len(letters) == 2
-    assert all(b'"visitor_uid":"42"' in letter for letter in letters)
+    assert all(b'"visitor_uid":"42"' in letter.payload for letter in letters)
 
 
 def test_switched_off_it_validates_and_keeps_nothing() -> None:

@@ -18,7 +18,7 @@ from async_words import accepted_again, eventually, refused_call
 from broken_redis import APPENDED, DUPLICATE, NOT_OURS, Answer, broken_redis, drip, handshake_then, says, silent
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.record import Record

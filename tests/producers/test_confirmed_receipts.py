@@ -16,7 +16,7 @@ from async_words import eventually
 from broken_redis import APPENDED, broken_redis, handshake_then
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.durability import Durability
 from insend_relay.outbox.idempotency import identity

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from insend_relay.outbox.dead import DeadLetters, Letter
+from insend_relay.console.commands.correction import correct
+from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.outbox.errors import InvalidEvent
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import Record, decode
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import ERASE, InSend
-from insend_relay.producers.correction import correct
 from insend_relay.producers.json_reader import read_object
 
 PURCHASE = {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from counting import counts
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import setup_test_environment, teardown_test_environment
@@ -61,10 +62,6 @@ def uids(kept: Kept, lane: str) -> list[tuple[str | None, str | None]]:
     return [(event.get("visitor_uid"), event.get("guest_uid")) for event in events(kept, lane)]
 
 
-def counted(outbox: Outbox, name: str) -> int:
-    return int(outbox.read("HGET", outbox.keys.ledger, name) or 0)
-
-
 def test_an_event_is_the_guests_and_names_the_page(site: Client, kept: Kept) -> None:
     answer = site.get("/look?colour=gr%C3%BCn", headers={"referer": "https://example.net/ad?id=1"})
     assert answer.content == b"redis"
@@ -117,13 +114,13 @@ def test_who_opted_out_sends_nothing_as_guest_nor_as_customer(site: Client, outb
     assert site.get("/login/7").content == b"opted_out opted_out opted_out"
     assert b"opted_out" in site.get("/stream").getvalue()
     assert (kept("g/Guest.1"), kept("v/7")) == ([], [])
-    assert (counted(outbox, "accepted"), counted(outbox, "opted_out")) == (0, 5)
+    assert (counts(outbox).get("accepted", 0), counts(outbox).get("opted_out", 0)) == (0, 5)
 
 
 def test_without_the_guests_cookie_nothing_is_kept_and_the_page_is_served(site: Client, outbox: Outbox) -> None:
     del site.cookies["convead_guest_uid"]
     assert site.get("/look").content == b"no_visitor"
-    assert counted(outbox, "no_visitor") == 1
+    assert counts(outbox).get("no_visitor", 0) == 1
 
 
 def test_the_names_of_the_cookies_can_be_set(site: Client, account: dict[str, Any], kept: Kept) -> None:
@@ -176,7 +173,7 @@ def test_a_bad_event_is_buried_in_a_view_outside_debug(
 ) -> None:
     answer = site.get("/bad")
     assert (answer.status_code, answer.content) == (200, b"invalid")
-    assert counted(outbox, "dead") == 1
+    assert counts(outbox).get("dead", 0) == 1
     assert "product_idd" in caplog.text
 
 
@@ -202,7 +199,7 @@ def test_after_a_request_nothing_of_it_is_left(site: Client, outbox: Outbox) -> 
     site.get("/look")
     site.get("/stream")  # and never read
     assert insend.link().where == "no_visitor"
-    assert counted(outbox, "accepted") == 1
+    assert counts(outbox).get("accepted", 0) == 1
 
 
 def test_the_insend_events_fixture_sees_what_a_view_sent(insend_events: RecordedEvents) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import django_site  # noqa: F401 - it configures Django, so that this file runs alone too
 import pytest
 from command_line import letter
+from counting import counts
 from django.core.management import CommandError, ManagementUtility, call_command, get_commands
 from django.test import override_settings
 from waiting import PATIENCE_SECONDS, wait_until
@@ -154,7 +155,7 @@ def test_the_worker_runs_by_djangos_settings_until_it_is_told_to_stop(project: P
 def test_ctrl_c_ends_a_replay_cleanly(project: Path, outbox: Outbox) -> None:
     letter(outbox)
     log = project / "log"
-    sent = lambda: outbox.read("HGET", outbox.keys.ledger, "replayed") == b"1"  # noqa: E731 - a word for what is waited for
+    sent = lambda: counts(outbox)["replayed"] == 1  # noqa: E731 - a word for what is waited for
     code = interrupted(project, log, "insend_replay", "--yes", when=sent)  # no worker: it waits for the answer
     assert code == 130, log.read_text()
     assert "1 under way" in log.read_text()

@@ -9,6 +9,7 @@ from typing import Any
 
 import django_site
 import pytest
+from counting import counted
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
@@ -61,11 +62,6 @@ def stored() -> list[int]:
         return [number for (number,) in cursor.fetchall()]
 
 
-def ledger(outbox: Outbox) -> dict[str, int]:
-    flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
-
-
 def bad(order_id: int) -> None:
     insend.on_commit("purchase", {"order_id": order_id}, {"email": "anna@example.com"}, visitor_uid=42)
 
@@ -82,9 +78,9 @@ def test_a_bad_event_of_a_task_or_command_is_buried_and_the_order_is_stored(
         store_order(1)
         bad(1)
         insend.on_commit("link", visitor_uid=42)
-        assert ledger(outbox) == {}
+        assert counted(outbox) == {}
     assert stored() == [1]
-    assert ledger(outbox) == {"accepted": 2, "waiting": 1, "dead": 1}
+    assert counted(outbox) == {"accepted": 2, "waiting": 1, "dead": 1}
     assert "properties.revenue" in caplog.text
     assert "anna" not in caplog.text
 
@@ -94,7 +90,7 @@ def test_a_transaction_that_is_rolled_back_leaves_no_letter(outbox: Outbox, capl
         store_order(1)
         bad(1)
         raise Failed
-    assert (stored(), ledger(outbox), caplog.text) == ([], {}, "")
+    assert (stored(), counted(outbox), caplog.text) == ([], {}, "")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +139,7 @@ def test_an_event_about_no_one_is_an_error_in_debug_only(
         store_order(1)
         insend.on_commit.order_update(order_id=1, state="paid", visitor_uid=None, guest_uid=None)
     assert stored() == ([] if debug else [1])
-    assert ledger(outbox) == ({} if debug else {"no_visitor": 1})
+    assert counted(outbox) == ({} if debug else {"no_visitor": 1})
     assert ("leave the argument out" in caplog.text) is not debug
 
 
@@ -196,7 +192,7 @@ def test_a_key_that_was_used_for_another_event_raises_in_debug_and_undoes_nothin
         for revenue in (5, 6):
             insend.on_commit.purchase(order_id=1, revenue=revenue, visitor_uid=42, idempotency_key="k")
     assert stored() == [1]
-    assert ledger(outbox) == {"accepted": 1, "waiting": 1}
+    assert counted(outbox) == {"accepted": 1, "waiting": 1}
     assert [bool(record.exc_info) for record in caplog.records] == ([] if debug else [False])
 
 
@@ -218,7 +214,7 @@ def test_an_event_without_a_usable_type_does_not_undo_the_order(outbox: Outbox, 
         store_order(1)
         insend.on_commit(type_, visitor_uid=42)
     assert stored() == [1]
-    assert ledger(outbox)["dead"] == 1
+    assert counted(outbox)["dead"] == 1
 
 
 # The project's VISITOR_UID, which may ask a database
@@ -321,7 +317,7 @@ def test_items_whose_query_fails_leave_the_transaction_as_it_was(
         insend.on_commit.purchase(order_id=1, revenue=5, items=items(), visitor_uid=42)
         store_order(2)
     assert stored() == [1, 2]
-    assert ledger(outbox) == {"accepted": 1, "dead": 1}
+    assert counted(outbox) == {"accepted": 1, "dead": 1}
     assert "OperationalError" in caplog.text
 
 

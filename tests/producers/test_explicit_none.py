@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from counting import counted
 from django.utils.functional import SimpleLazyObject, lazy
 from werkzeug.local import LocalProxy
 
@@ -56,11 +57,6 @@ def ship(insend: InSend, **about: Any) -> str:
     return insend.order_update(order_id=5001, state="shipped", visitor_info={"email": "a@example.com"}, **about).where
 
 
-def ledger(outbox: Outbox) -> dict[str, int]:
-    flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
-
-
 def only(kept: Kept, lane: str) -> dict[str, Any]:
     (record,) = kept(lane)
     return dict(json.loads(record.payload))
@@ -90,7 +86,7 @@ def test_empty_uids_take_no_one_from_the_request(
                 assert ship(insend) == "no_visitor"
         pasted = insend("event", "order_update", {"order_id": 1, "state": "paid"}, **empty)
         assert pasted.where == "no_visitor"
-    assert ledger(outbox) == {"no_visitor": 5}
+    assert counted(outbox) == {"no_visitor": 5}
     assert request.known.new_value is None
     assert len(caplog.records) == 2  # for two call sites: ``ship`` and the pasted one
 
@@ -139,7 +135,7 @@ def test_a_proxy_that_stands_for_no_uid_names_no_one(
 ) -> None:
     with serving(staff(cookies={"convead_track_disable": "1"})):
         assert ship(insend, visitor_uid=empty) == "no_visitor"
-    assert ledger(outbox) == {"no_visitor": 1}
+    assert counted(outbox) == {"no_visitor": 1}
     assert caplog.messages[0].startswith(f"{__file__}:")
 
 
@@ -149,7 +145,7 @@ def test_who_opted_out_in_the_browser_is_not_the_one_whom_an_event_does_not_name
 ) -> None:
     with serving(staff(cookies={"convead_track_disable": "1"})):
         assert ship(insend, **empty) == "no_visitor"
-    assert ledger(outbox) == {"no_visitor": 1}
+    assert counted(outbox) == {"no_visitor": 1}
 
 
 def test_a_bad_uid_is_not_the_one_who_opted_out_in_the_browser(insend: InSend, outbox: Outbox) -> None:
@@ -157,13 +153,13 @@ def test_a_bad_uid_is_not_the_one_who_opted_out_in_the_browser(insend: InSend, o
     with serving(Request(settings=SETTINGS, cookies=cookies, visitor_uid=lambda: "staff")):
         assert ship(insend, visitor_uid="Not a uid") == "invalid"
         assert ship(insend, guest_uid="Not a uid") == "invalid"
-    assert ledger(outbox) == {"accepted": 2, "dead": 2}
+    assert counted(outbox) == {"accepted": 2, "dead": 2}
 
 
 def test_a_bad_event_about_no_one_is_a_letter_without_a_visitor(insend: InSend, outbox: Outbox) -> None:
     with serving(staff(cookies={"convead_track_disable": "1"})):
         assert insend.order_update(order_id=1, state="", visitor_uid=None).where == "invalid"
-    assert ledger(outbox) == {"accepted": 1, "dead": 1}
+    assert counted(outbox) == {"accepted": 1, "dead": 1}
     ((_, letter),) = dict(outbox.read("HGETALL", outbox.keys.dead)).items()
     assert b"staff" not in letter
 
@@ -253,11 +249,11 @@ def test_naming_no_one_is_an_error_in_debug_and_a_warning_elsewhere(
         if raises:
             with pytest.raises(InvalidEvent, match=ADVICE):
                 call()
-            assert (caplog.text, ledger(outbox)) == ("", {})
+            assert (caplog.text, counted(outbox)) == ("", {})
         else:
             assert call() == "no_visitor"
             assert ADVICE in caplog.text
-            assert ledger(outbox) == {"no_visitor": 1}
+            assert counted(outbox) == {"no_visitor": 1}
 
 
 def test_an_event_whose_uids_are_left_out_warns_of_nothing(insend: InSend, caplog: pytest.LogCaptureFixture) -> None:
@@ -313,7 +309,7 @@ def test_a_call_inside_the_warning_of_another_does_not_block(insend: InSend, out
         insend.link(visitor_uid=None)
     finally:
         logger.removeHandler(reporter)
-    assert ledger(outbox) == {"no_visitor": 3}  # the handler is called for its own first event too
+    assert counted(outbox) == {"no_visitor": 3}  # the handler is called for its own first event too
 
 
 @pytest.mark.parametrize("debug", [False, True])

@@ -17,7 +17,7 @@ from flask import Flask
 from flask_account import account
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend
 from insend_relay.producers.flask import FlaskInSend

@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 
 import pytest
 
-import insend_relay.console
-from insend_relay.console.sandbox_contract import judge
+from insend_relay.console.sandbox.contract import judge
+from insend_relay.console.sandbox.quickstart import examples
 from insend_relay.outbox.record import Record
 from insend_relay.producers import InSend
 from insend_relay.producers.event_types import STRICT
 
 GOLDEN = Path(__file__).parent / "golden"
-EXAMPLES = json.loads((Path(insend_relay.console.__file__).parent / "examples.json").read_text(encoding="utf-8"))
+EXAMPLES = examples()
 ORDER_UPDATE = {
     "type": "order_update",
     "properties": {

@@ -14,7 +14,7 @@ import pytest
 import redis
 from tls_redis import behind_tls
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.record import Record
 from insend_relay.producers import AsyncInSend, InSend
 

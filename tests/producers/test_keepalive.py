@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tls_redis import behind_tls
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.keep_alive import IDLE_SECONDS, INTERVAL_SECONDS, PROBES
 from insend_relay.producers import AsyncInSend, InSend
 

@@ -17,7 +17,7 @@ import redis
 from broken_redis import NOT_OURS, Answer, broken_redis, drip, handshake_then, says, silent
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.record import Record

@@ -10,7 +10,7 @@ import pytest
 from tls_redis import behind_tls
 from waiting import PATIENCE_SECONDS
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 
 ENDED_IN_MID_CALL = """
 from gevent import monkey

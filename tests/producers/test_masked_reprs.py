@@ -17,8 +17,10 @@ from django.test import override_settings
 from flask import Flask
 from flask_account import account
 
+import insend_relay.operations
 import insend_relay.outbox
 import insend_relay.producers
+import insend_relay.spool
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.keys import Keys, Lane
 from insend_relay.outbox.record import Record, new_id
@@ -195,7 +197,7 @@ def test_objects_that_hold_an_event_show_types_and_sizes() -> None:
 
 def test_every_class_that_holds_an_event_is_masked() -> None:
     bare = []
-    for package in (insend_relay.producers, insend_relay.outbox):
+    for package in (insend_relay.producers, insend_relay.outbox, insend_relay.spool, insend_relay.operations):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name.endswith(".apps"):
                 continue

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, InvalidEvent
@@ -188,6 +189,6 @@ def test_without_trim_it_is_refused_and_its_letter_is_whole(redis_url: str, name
         insend.purchase(order_id=1, revenue=5, items=items, visitor_uid=42)  # type: ignore[arg-type]
     with InSend(**account, redis_url=redis_url, namespace=namespace, invalid="bury") as insend:
         assert insend.purchase(order_id=1, revenue=5, items=items, visitor_uid=42).where == "invalid"  # type: ignore[arg-type]
-    ((_, stored),) = dict(outbox.read("HGETALL", outbox.keys.dead)).items()
-    assert json.loads(stored[stored.index(b'{"app_key"') :])["properties"]["items"] == items
+    (letter,) = DeadLetters(outbox).scan()
+    assert json.loads(letter.payload)["properties"]["items"] == items
     assert json.loads(salvage({"items": items}))["items"] == items

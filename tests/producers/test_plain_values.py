@@ -27,6 +27,7 @@ from django.utils.translation import gettext_lazy
 from markupsafe import Markup
 from werkzeug.local import LocalProxy
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import NOT_GIVEN, InSend
 from insend_relay.producers.plain_values import MAX_ITEMS
@@ -326,8 +327,8 @@ def test_a_buried_event_keeps_the_items_of_a_generator(redis_url: str, namespace
         items = ({**ITEM, "product_id": uuid.UUID(int=number), "price": None} for number in range(2))
         receipt = insend.event("purchase", {"order_id": UUID, "revenue": {9.5}, "items": items}, visitor_uid=42)
     assert receipt.where == "invalid"
-    ((_, stored),) = dict(outbox.read("HGETALL", outbox.keys.dead)).items()
-    letter = json.loads(stored[stored.index(b'{"app_key"') :])
+    (dead,) = DeadLetters(outbox).scan()
+    letter = json.loads(dead.payload)
     assert letter["properties"]["order_id"] == str(UUID)
     assert letter["properties"]["revenue"] == [9.5]
     assert [item["product_id"] for item in letter["properties"]["items"]] == [str(uuid.UUID(int=n)) for n in range(2)]

@@ -12,12 +12,12 @@ from asgi_server import Browser
 from prefork_shop import EVENTS, SERVERS, served
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.spool import Spool
 
 REQUESTS = 100
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"

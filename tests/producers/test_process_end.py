@@ -19,7 +19,7 @@ from broken_redis import broken_redis, handshake_then, silent
 from uncovered import in_coverage
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.background import Background
 from insend_relay.outbox.keys import Lane

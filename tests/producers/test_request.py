@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from counting import counted
 
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.record import Record
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -30,11 +32,6 @@ def request(*, user: Any = None, guest: str = "", cookies: dict[str, str] | None
 
 def opted_out(*, user: Any = None, guest: str = "") -> Request:
     return request(user=user, guest=guest, cookies={"convead_track_disable": "1"})
-
-
-def ledger(outbox: Outbox) -> dict[str, int]:
-    flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
 
 
 def uids(events: RecordedEvents) -> list[tuple[str | None, str | None]]:
@@ -306,7 +303,7 @@ def test_an_event_about_an_opted_out_visitor_is_not_sent(
         assert insend.link(**said).where == "opted_out"
         with insend.visitor(**said):
             assert insend.link().where == "opted_out"
-    assert ledger(outbox) == {"opted_out": 2}
+    assert counted(outbox) == {"opted_out": 2}
     assert it.known.new_value is None
 
 
@@ -319,7 +316,7 @@ def test_staff_who_opted_out_for_themselves_still_ship_their_customers_orders(
     with serving(opted_out(user="staff", guest="g")):
         assert insend.order_update(order_id=1, state="shipped", **said).where == "redis"
         assert insend.order_update(order_id=1, state="shipped").where == "opted_out"
-    assert ledger(outbox)["opted_out"] == 1
+    assert counted(outbox)["opted_out"] == 1
 
 
 def test_an_opted_out_visitor_of_an_asyncio_application_is_asked_for_as_well(insend: InSend, outbox: Outbox) -> None:
@@ -333,7 +330,7 @@ def test_an_opted_out_visitor_of_an_asyncio_application_is_asked_for_as_well(ins
                 return [(await twin.link()).where, (await twin.link(visitor_uid="customer")).where]
 
     assert asyncio.run(main()) == ["opted_out", "redis"]
-    assert ledger(outbox)["opted_out"] == 1
+    assert counted(outbox)["opted_out"] == 1
 
 
 def test_when_redis_is_away_an_opted_out_visitor_costs_no_exception() -> None:
@@ -367,10 +364,10 @@ def test_a_bad_event_is_raised_or_buried(
         if raises:
             with pytest.raises(InvalidEvent):
                 bad_event(insend, setting, kind)
-            assert ledger(outbox) == {}
+            assert counted(outbox) == {}
         else:
             assert bad_event(insend, setting, kind) == "invalid"
-            assert ledger(outbox) == {"accepted": 1, "dead": 1}
+            assert counted(outbox) == {"accepted": 1, "dead": 1}
     finally:
         bind(None)
 
@@ -392,7 +389,7 @@ def test_a_bad_event_of_an_opted_out_visitor_leaves_nothing(
     with serving(opted_out(user="42", guest="g")):
         assert insend.mailto(email="").where == "opted_out"
         assert insend.mailto(email="", visitor_uid="customer").where == "invalid"
-    assert ledger(outbox) == {"opted_out": 1, "accepted": 1, "dead": 1}
+    assert counted(outbox) == {"opted_out": 1, "accepted": 1, "dead": 1}
     (line,) = [record.getMessage() for record in caplog.records]
     assert "properties.email" in line
 
@@ -400,8 +397,8 @@ def test_a_bad_event_of_an_opted_out_visitor_leaves_nothing(
 def test_a_bad_visitor_uid_is_the_applications_fault_and_is_buried(insend: InSend, outbox: Outbox) -> None:
     with serving(request(user="Anna@Example", guest="g")):
         assert insend.link().where == "invalid"
-    ((_, letter),) = dict(outbox.read("HGETALL", outbox.keys.dead)).items()
-    assert b'"visitor_uid":"Anna@Example"' in letter
+    (letter,) = DeadLetters(outbox).scan()
+    assert b'"visitor_uid":"Anna@Example"' in letter.payload
 
 
 # Asking who it is

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import insend_relay.console
+from insend_relay.console.sandbox.quickstart import examples
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers import InSend, known_cookie
 from insend_relay.producers.page import usable_page
 from insend_relay.producers.request import Request, serving
 from insend_relay.producers.testing import RecordedEvents, recording
 
-EXAMPLES = json.loads((Path(insend_relay.console.__file__).parent / "examples.json").read_text(encoding="utf-8"))
+EXAMPLES = examples()
 SETTINGS = Settings()
 SHOP = InSend(app_key="test-app-key", domain="shop.example.com")
 MOST = 2048  # bytes

@@ -15,7 +15,7 @@ import pytest
 from two_addresses import HOST
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.lookup import Lookups

@@ -16,22 +16,23 @@ from typing import Any
 
 import hookless
 import pytest
+from counting import counted
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.entry import Entry, InvalidEntry
 from insend_relay.outbox.errors import SpoolError
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import decode, new_id
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
-from insend_relay.outbox.spool_handles import MAX_OPEN
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import AsyncInSend, InSend, NotAccepted, Receipt
 from insend_relay.producers.slots import Slots, slots_of_processes
 from insend_relay.producers.spool_write import SpoolWrite
 from insend_relay.producers.spooling import Spooling
+from insend_relay.spool.handles import MAX_OPEN
+from insend_relay.spool.spool import Spool
 
 APP = "test-app-key"
 Call = Callable[..., Receipt]
@@ -180,7 +181,7 @@ def test_a_bad_event_becomes_a_dead_letter_by_way_of_the_spool_too(
     own_redis.start()
     wait_until(lambda: not spool.may_hold())
     outbox = outbox_of(own_redis, namespace)
-    assert int(outbox.read("HGET", outbox.keys.ledger, "dead")) == 1
+    assert counted(outbox)["dead"] == 1
 
 
 def test_what_an_earlier_process_left_comes_in_with_the_first_call(

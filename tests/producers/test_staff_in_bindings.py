@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from asgi_server import Browser
 from asgi_server import serving as serving_asgi
+from counting import counted
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
@@ -216,11 +217,6 @@ def site(request: pytest.FixtureRequest, insend: InSend) -> Iterator[Callable[..
         yield open_site
 
 
-def ledger(outbox: Outbox) -> dict[str, int]:
-    flat = outbox.read("HGETALL", outbox.keys.ledger)
-    return {name.decode(): int(value) for name, value in dict(flat).items() if int(value) and name != b"burials"}
-
-
 # What holds in each of them
 
 
@@ -229,7 +225,7 @@ def test_an_order_without_any_uid_is_about_no_one(site: Callable[..., Site], out
     for way in shop.ways:
         answer = shop.get(f"{way}/no_account")
         assert answer == ("None" if way.startswith("on_commit") else "no_visitor", False), way
-    assert ledger(outbox) == {"no_visitor": len(shop.ways)}
+    assert counted(outbox) == {"no_visitor": len(shop.ways)}
     assert shop.asked == []
 
 
@@ -263,4 +259,4 @@ def test_in_debug_naming_no_one_is_an_error_that_says_what_to_do(site: Callable[
         assert text.startswith("raised: visitor_uid: "), way
         assert text.endswith("or leave the argument out to use the request"), way
         assert not sets_known
-    assert ledger(outbox) == {}
+    assert counted(outbox) == {}

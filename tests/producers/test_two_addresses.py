@@ -16,7 +16,7 @@ from tls_redis import behind_tls, impostor
 from two_addresses import HOST, frozen, resolve_to, swallowing
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis, free_port
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, free_port
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxRefused, OutboxUnreachable
 from insend_relay.outbox.store import Outbox

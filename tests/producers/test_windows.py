@@ -96,7 +96,7 @@ except SettingsError as error:
     ),
     "the worker is refused in a sentence": (
         """
-from insend_relay.console.command import main
+from insend_relay.console.commands.main import main
 sys.argv = ["insend", "worker"]
 sys.stderr = sys.stdout
 try:
@@ -108,7 +108,7 @@ except SystemExit as end:
     ),
     "the other commands are there": (
         """
-from insend_relay.console.command import main
+from insend_relay.console.commands.main import main
 sys.argv = ["insend", "status", "--help"]
 try:
     main()

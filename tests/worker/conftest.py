@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from delivering import APP, Append, WorkerProcess, payload
+from delivering import APP, Append, Arrived, WorkerProcess, payload
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.settings import Settings
@@ -44,6 +45,32 @@ def settings(redis_url: str, namespace: str, sandbox: Sandbox) -> Settings:
         server_error_seconds=0,
         stop_seconds=100,  # a slow machine must not decide whether a POST or a process ends by itself
     )
+
+
+@pytest.fixture
+def independent() -> Iterator[tuple[str, Arrived]]:
+    """An HTTP server that writes down every request and says 200."""
+    arrived: Arrived = []
+
+    class Recorder(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            arrived.append((f"{self.command} {self.path}", {k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing to say."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/watch/event", arrived
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

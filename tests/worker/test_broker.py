@@ -15,7 +15,7 @@ from tls_redis import behind_tls, impostor
 from two_addresses import frozen, resolve_to
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.settings import Settings
 from insend_relay.worker.app import make_app

@@ -13,7 +13,7 @@ from command_line import CommandLine
 from delivering import APP, WorkerProcess
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis, Server
+from insend_relay.console.sandbox.embedded import EmbeddedRedis, Server
 from insend_relay.outbox.settings import Settings
 from insend_relay.producers import AsyncInSend, InSend, NotAccepted
 

@@ -19,22 +19,26 @@ import pytest
 import redis
 from answering import answer, answering
 from delivering import APP, Append, drained, ledger, payload
+from lanes import LEASE_MS, PATIENCE_MS, claim, come_due, crash
 from waiting import wait_until
 
-from insend_relay.console.sandbox import Received, Sandbox
+from insend_relay.console.sandbox.sandbox import Received, Sandbox
+from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.latency import read_latency
+from insend_relay.operations.replay import replay
+from insend_relay.operations.status import read_paused
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor
-from insend_relay.outbox.dead import DeadLetters, Filter
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.replay import replay
+from insend_relay.outbox.quarantine import QuarantineTurn
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.status import read_paused
-from insend_relay.outbox.store import Claim, Claims, Outbox
+from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
-from insend_relay.worker.lane_run import CRASHED, UNDECODABLE
+from insend_relay.worker.head import CRASHED, UNDECODABLE
 from insend_relay.worker.stop import Stop
 
 Delivering = Callable[..., Any]
@@ -60,6 +64,20 @@ def test_events_arrive_once_and_in_order(
         books = drained(outbox)
     assert [numbers(sandbox.requests, uid) for uid in ("1", "2", "3")] == [list(range(20))] * 3
     assert (books["accepted"], books["delivered"]) == (60, 60)
+
+
+def test_the_time_of_each_post_that_was_answered_200_is_counted(
+    append: Append, delivering: Delivering, outbox: Outbox, sandbox: Sandbox
+) -> None:
+    sandbox.misbehave(status=500, visitor_uid="1", times=2)
+    sandbox.misbehave(delay=0.03)
+    for number in range(3):
+        append("1", number)
+    with delivering(retry_first_seconds=0.001, retry_max_seconds=0.002):
+        drained(outbox)
+    found = read_latency(outbox, APP)
+    assert (found.post.count, found.delivered.count) == (3, 3)
+    assert found.post.sum_ms >= 3 * 30, "a POST takes at least as long as the tracker"
 
 
 def test_redis_looks_leases_up_and_does_not_search_a_packed_list(
@@ -312,9 +330,14 @@ def test_an_event_that_kills_its_worker_again_and_again_is_buried(
 ) -> None:
     append("1", 1)
     append("1", 2)
-    for _ in range(6):  # the first is no sign yet; then five leases that nobody came back for
-        assert outbox.claim("a worker that dies", 1, lease_ms=1)
-        wait_until(lambda: outbox.look(1)[1] > 0)
+    lane = Lane(APP, "v", "1")
+    crash(outbox, lane, times=2)
+    assert claim(outbox) == []
+    turn = QuarantineTurn(outbox, "host:1")
+    for _ in range(4):
+        come_due(outbox, lane, ms_ago=PATIENCE_MS)
+        assert turn.claim(lease_ms=LEASE_MS, idle=True)
+    come_due(outbox, lane, ms_ago=PATIENCE_MS)
     with delivering():
         books = drained(outbox)
     assert letters(outbox) == [("custom", CRASHED)]
@@ -338,7 +361,10 @@ def test_a_record_that_cannot_be_read_is_buried_with_its_bytes(
     assert numbers(sandbox.requests, "1") == [2]
 
 
-@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 42 + b"\xff"])
+CUT = record.encode(record.Record(bytes(16), 1, 1, 0, "", payload("1", 7)))[:-1]  # within its compressed payload
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 44 + b"\xff", CUT], ids=len)
 def test_bytes_that_are_no_record_at_all_stop_nobody(
     append: Append, delivering: Delivering, outbox: Outbox, data: bytes
 ) -> None:
@@ -425,7 +451,7 @@ class _Watched(Outbox):
         self._leases.append(self.read("HLEN", self.keys.lease))
         return claims
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         if self._fails:
             raise OutboxUnreachable("Redis cannot be reached")
         return super().settle_all(app, delivered)

@@ -16,8 +16,8 @@ import redis
 from delivering import APP, WorkerProcess, payload
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-import pytest
-from delivering import drained
+from delivering import Arrived, drained
 
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -19,33 +16,6 @@ from insend_relay.producers import InSend
 
 GOLDEN = sorted((Path(__file__).parent.parent / "producers" / "golden").glob("*.json"))
 WHERE = ("visitor_uid", "guest_uid", "url", "path", "title", "referrer", "attributes")
-Arrived = list[tuple[str, dict[str, str], bytes]]
-
-
-@pytest.fixture
-def independent() -> Iterator[tuple[str, Arrived]]:
-    """An HTTP server that writes down every request and says 200."""
-    arrived: Arrived = []
-
-    class Recorder(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            arrived.append((f"{self.command} {self.path}", {k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing to say."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/watch/event", arrived
-        server.shutdown()
-        thread.join()
 
 
 def test_there_is_a_golden_file_for_each_event_type() -> None:

@@ -15,8 +15,8 @@ import pytest
 from delivering import Append, WorkerProcess, drained
 from waiting import wait_until
 
-from insend_relay.console.embedded import free_port
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import free_port
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import health
 from insend_relay.worker.health import STUCK_SECONDS, Door, Health, ask_all

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from delivering import APP, drained
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend, InvalidEvent

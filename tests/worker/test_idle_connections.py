@@ -214,7 +214,15 @@ def test_a_post_that_is_to_have_a_new_connection_gets_one() -> None:
     assert front.posts == [0, 1, 2]
 
 
-@pytest.mark.parametrize("more", ["", "Connection: keep-alive\r\nX: y\r\nTransfer-Encoding: identity\r\n"])
+def test_after_an_answer_with_both_lengths_a_connection_is_not_used_again() -> None:
+    with Front(headers="Transfer-Encoding: identity\r\n") as front:
+        client = Tracker(front.url(), timeout_seconds=60, connections=BURST)
+        assert all(posted(client).delivered for _ in range(3))
+        client.close()
+    assert front.posts == [0, 1, 2]
+
+
+@pytest.mark.parametrize("more", ["", "Connection: keep-alive\r\nX: y\r\n"])
 @pytest.mark.parametrize(("seconds", "connections"), [(1, 3), (100, 1)])
 def test_a_server_that_says_when_it_closes_is_believed(seconds: int, connections: int, more: str) -> None:
     with Front(headers=f"Keep-Alive: timeout={seconds}, max=100\r\n{more}") as front:

@@ -16,7 +16,7 @@ import pytest
 from delivering import APP, Append, drained
 from waiting import wait_until
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 

@@ -16,8 +16,8 @@ from delivering import APP, WorkerProcess
 from tls_redis import behind_tls
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.store import Outbox

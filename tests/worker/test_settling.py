@@ -9,10 +9,11 @@ import pytest
 import redis
 from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, claim, ledger, put
 
+from insend_relay.outbox.claim import Claim, Delivered
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.store import Claim, Outbox
-from insend_relay.worker.settling import AT_ONCE, Settling
+from insend_relay.outbox.store import Outbox
+from insend_relay.worker.settling import MAX_BATCH, Settling
 
 
 def settled(outbox: Outbox, claims: Sequence[Claim]) -> list[Claim | None]:
@@ -44,14 +45,14 @@ def test_what_was_answered_at_the_same_moment_is_settled_in_one_step_for_each_ap
 
 
 def test_a_step_has_a_most(outbox: Outbox, client: redis.Redis) -> None:
-    for number in range(AT_ONCE + 1):
+    for number in range(MAX_BATCH + 1):
         put(outbox, Lane("shop", "v", str(number)))
     claims = claim(outbox)
     outbox.settle(claims[0], lease_ms=LEASE_MS)
     before = scripts_run(client)
-    assert settled(outbox, claims[1:]) == [None] * AT_ONCE
+    assert settled(outbox, claims[1:]) == [None] * MAX_BATCH
     assert scripts_run(client) - before == 1
-    assert settled(outbox, claims) == [None] * (AT_ONCE + 1)
+    assert settled(outbox, claims) == [None] * (MAX_BATCH + 1)
     assert scripts_run(client) - before == 3
 
 
@@ -71,7 +72,7 @@ def test_what_gathers_while_a_step_is_under_way_goes_in_the_next(outbox: Outbox)
 class _Slow(Outbox):
     """Lets the other greenlets run before it answers."""
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         for _ in range(10):
             gevent.sleep(0)
         return super().settle_all(app, delivered)
@@ -97,7 +98,7 @@ class _Away(Outbox):
 
     away = True
 
-    def settle_all(self, app: str, delivered: Sequence[tuple[Claim, int]]) -> list[Claim | None]:
+    def settle_all(self, app: str, delivered: Sequence[Delivered]) -> list[Claim | None]:
         if self.away:
             raise OutboxUnreachable("Redis cannot be reached", unknown=True)
         return super().settle_all(app, delivered)

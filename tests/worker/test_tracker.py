@@ -17,7 +17,7 @@ import gevent
 import pytest
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.record import Record, new_id
 from insend_relay.worker.form import form
 from insend_relay.worker.tracker import Tracker

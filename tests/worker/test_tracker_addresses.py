@@ -15,8 +15,8 @@ from delivering import APP, Append, WorkerProcess, drained, payload
 from two_addresses import HOST, frozen, swallowing
 from waiting import wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id

@@ -13,7 +13,7 @@ from delivering import Append, WorkerProcess, drained
 from faketime import HOUR, ClockedRedis, clocked_redis
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.settings import Settings

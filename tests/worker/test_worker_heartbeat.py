@@ -11,10 +11,10 @@ from delivering import APP, WorkerProcess, drained, payload
 from lanes import now_ms
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.operations.jumps import read_jumps
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers, read_workers
-from insend_relay.outbox.jumps import read_jumps
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox

@@ -14,12 +14,12 @@ import redis
 from delivering import Append, WorkerProcess, drained
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Sandbox
+from insend_relay.operations.status import read_status
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.status import read_status
 from insend_relay.outbox.store import Outbox
-from insend_relay.worker import lane_run
+from insend_relay.worker import event_log
 from insend_relay.worker.log_limit import FIRST_OF_A_KIND
 
 StartWorker = Callable[..., WorkerProcess]
@@ -33,7 +33,7 @@ def test_an_event_that_fails_for_a_minute_gets_one_line_without_its_visitor(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(lane_run, "FAILING_SECONDS", 0.1)
+    monkeypatch.setattr(event_log, "FAILING_SECONDS", 0.1)
     sandbox.misbehave(status=500, visitor_uid="visitor-of-mine")
     event_id = append("visitor-of-mine")
     with delivering(server_error_attempts=1_000_000, outage_lanes=1_000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import threading
 import time
@@ -17,18 +18,19 @@ from delivering import APP, Append, WorkerProcess, drained, ledger, payload
 from lanes import come_due
 from waiting import PATIENCE_SECONDS, wait_until
 
-from insend_relay.console.embedded import EmbeddedRedis
-from insend_relay.console.sandbox import Received, Sandbox
+from insend_relay.console.sandbox.embedded import EmbeddedRedis
+from insend_relay.console.sandbox.sandbox import Received, Sandbox
+from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.replay import Replay
 from insend_relay.outbox.connection import connect
-from insend_relay.outbox.dead import DeadLetters, Filter
 from insend_relay.outbox.entry import Entry
 from insend_relay.outbox.errors import OutboxFull
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.lease import holder_of
 from insend_relay.outbox.record import new_id
-from insend_relay.outbox.replay import Replay
 from insend_relay.outbox.settings import Settings
-from insend_relay.outbox.spool import Spool
 from insend_relay.outbox.store import Outbox
+from insend_relay.spool.spool import Spool
 from insend_relay.worker.app import make_app
 
 StartWorker = Callable[..., WorkerProcess]
@@ -164,10 +166,12 @@ def _url(client: redis.Redis) -> str:
 
 
 def fill(outbox: Outbox) -> int:
-    """Append until Redis is full; how many events it took."""
+    """Append events that compression makes little smaller until Redis is full; how many it took."""
     for accepted in range(100_000):
         uid, number = str(accepted % 50), accepted // 50
-        data = payload(uid, number).replace(b'"seen"', b'"seen","filler":"' + b"x" * 900 + b'"')
+        data = payload(uid, number).replace(
+            b'"seen"', b'"seen","filler":"' + secrets.token_urlsafe(675).encode() + b'"'
+        )
         try:
             outbox.append(Lane(APP, "v", uid), new_id(), data)
         except OutboxFull:
@@ -418,7 +422,7 @@ def test_a_pool_process_that_alone_is_told_to_stop_is_of_use_afterwards(
     worker = start_worker(processes=1)
     wait_until(partial(more_than, sandbox, 30))
     lease = wait_until(lambda: outbox.read("HVALS", outbox.keys.lease))[0]
-    os.kill(int(lease[24:].partition(b"#")[0].rpartition(b":")[2]), signal.SIGTERM)
+    os.kill(int(holder_of(lease).rpartition(":")[2]), signal.SIGTERM)
     books = drained(outbox)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
     assert (len(posted), max(posted.values())) == (2000, 1)

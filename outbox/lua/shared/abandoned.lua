@@ -19,7 +19,7 @@ end
 -- stored.
 local function known(lane, record, tried, left)
   local id = id_of(record)
-  if left and string.sub(left, 9, 24) == id then
+  if left and leased_id(left) == id then
     tried = abandoned(lane, id, tried, record)
   end
   return tried or ''

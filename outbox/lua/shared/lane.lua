@@ -1,4 +1,4 @@
--- lane: what the transitions of a lane's head share. Needs: clock; where a lane is given back also pump.
+-- lane: what the transitions of a lane's head share. Needs: clock, record; where a lane is given back also pump.
 local function lane_key(lane)
   return prefix .. 'lane:' .. lane
 end
@@ -7,77 +7,90 @@ local function app_of(lane)
   return string.match(lane, '^[^/]*')
 end
 
-local function id_of(record)
-  return string.sub(record, 18, 33)
-end
-
--- The rest of the record is not Lua's business. Bytes that are no record must not break a script: a worker buries them.
-local function version_of(record)
-  return string.byte(record) or 0
-end
-
-local function accepted_at(record)
-  return #record < 17 and now or struct.unpack('>I8', record, 10)
-end
+-- An app has two schedules, due and quarantine, and a lane with records stands in one of them: lane -> from when it may be
+-- claimed. A crash ends all POSTs that are in flight in the process, so an event that crashes its worker is found on one
+-- lane among many. A head with two crashed workers goes into quarantine and is sent with nothing beside it: from then on
+-- only its own crashes count against it.
+local QUARANTINED_FROM = 2
 
 local function due_key(lane)
   return prefix .. 'due:' .. app_of(lane)
 end
 
+local function quarantine_key(lane)
+  return prefix .. 'quarantine:' .. app_of(lane)
+end
+
+-- Whether a head belongs in quarantine, by what `trying` holds of it ('' or nil: nothing).
+local function crashes(tried)
+  return tried and #tried >= 20 and struct.unpack('>I2', tried, 19) >= QUARANTINED_FROM
+end
+
+-- The schedule in which a lane belongs, and the other one.
+local function schedule_of(lane, tried)
+  if crashes(tried) then
+    return quarantine_key(lane), due_key(lane)
+  end
+  return due_key(lane), quarantine_key(lane)
+end
+
+-- When the lane is due, in whichever schedule it stands; 0 when in none.
+local function due_at(lane)
+  local at = redis.call('ZSCORE', due_key(lane), lane) or redis.call('ZSCORE', quarantine_key(lane), lane)
+  return tonumber(at or 0)
+end
+
+-- Put a lane into the schedule where its head belongs.
+local function schedule(lane, at, tried)
+  local here, other = schedule_of(lane, tried)
+  redis.call('ZREM', other, lane)
+  redis.call('ZADD', here, at, lane)
+end
+
+-- A stored lease: the fencing token of its claim (40 bytes), the id of the head (16), the holder's name (outbox/lease.py).
+local function token_of(held)
+  return string.sub(held, 1, 40)
+end
+
+local function leased_id(held)
+  return string.sub(held, 41, 56)
+end
+
+local function holder_of(held)
+  return string.sub(held, 57)
+end
+
 -- Whether the caller still holds the lane, and whether its record is still the head.
-local function standing(lane, fence, id)
+local function standing(lane, token, id)
   local held = redis.call('HGET', lease, lane)
-  if not held or struct.unpack('>I8', held) ~= tonumber(fence) then
+  if not held or token_of(held) ~= token then
     return 'SUPERSEDED'
   end
   local head = redis.call('LINDEX', lane_key(lane), 0)
-  local worker = string.sub(held, 25)
+  local worker = holder_of(held)
   if not head or id_of(head) ~= id then
     return 'ALREADY', head, worker
   end
   return 'HEAD', head, worker
 end
 
--- A decision that rests on an attempt that counted, while the outage guard has paused the app since: the attempt is to
--- count no more.
-local function overtaken(lane, if_open)
-  return if_open == '1' and redis.call('HEXISTS', prefix .. 'outage:' .. app_of(lane), 'since') == 1
-end
-
--- A probe that ends without the guard's hearing of it (a shutdown, a record that cannot be read): the next one may go.
-local function give_back_probe(lane)
-  local app = app_of(lane)
-  if redis.call('HGET', prefix .. 'outage:' .. app, 'probe') == lane then
-    redis.call('HDEL', prefix .. 'outage:' .. app, 'probe')
-    if redis.call('HEXISTS', prefix .. 'outage:' .. app, 'operator') == 0 then
-      redis.call('ZADD', apps, now, app)
-    end
-  end
-end
-
--- A lane that was taken after an outage and given back untried: its token is free for another.
-local function give_back_token(lane)
-  local outage = prefix .. 'outage:' .. app_of(lane)
-  if redis.call('HEXISTS', outage, 'tokens') == 1 then
-    redis.call('HINCRBY', outage, 'tokens', 1)
-  end
-end
-
--- Lease lanes of an app: {lane, fence as 8 bytes, head record, worker, lease_ms}, ...
-local function hold(app, held)
+-- Lease lanes of one schedule: {lane, token, head record, worker, lease_ms}, ... The padding makes each lease longer than 64
+-- bytes. Redis would keep a few shorter ones in one packed string and search all of them for each look, a quarter of its
+-- time.
+local function hold(scheduled, held)
   if #held == 0 then
     return
   end
   local lanes, leases, due = {}, {}, {}
   for i, one in ipairs(held) do
-    local lane, fence, record, worker, lease_ms = unpack(one)
+    local lane, token, record, worker, lease_ms = unpack(one)
     lanes[i] = lane
-    leases[2 * i - 1], leases[2 * i] = lane, fence .. id_of(record) .. worker
+    leases[2 * i - 1], leases[2 * i] = lane, token .. id_of(record) .. string.format('%-9s', worker)
     due[2 * i - 1], due[2 * i] = now + lease_ms, lane
   end
   redis.call('HDEL', lease, unpack(lanes)) -- a first write that a full Redis allows
   redis.call('HSET', lease, unpack(leases))
-  redis.call('ZADD', prefix .. 'due:' .. app, unpack(due))
+  redis.call('ZADD', scheduled, unpack(due))
 end
 
 -- This event may have reached the tracker without our knowing: should it arrive twice, it is one of these. After a step
@@ -89,9 +102,10 @@ local function mark_doubtful(id)
   redis.call('ZREMRANGEBYRANK', doubtful, 0, -10001)
 end
 
+-- Give a lane back, after what is known of its head has been written.
 local function make_due(lane, delay_ms)
   redis.call('HDEL', lease, lane)
-  redis.call('ZADD', due_key(lane), now + delay_ms, lane)
+  schedule(lane, now + delay_ms, redis.call('HGET', trying, lane))
   if delay_ms == 0 then
     call_pump()
   end

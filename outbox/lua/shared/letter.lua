@@ -1,34 +1,54 @@
--- letter: how a dead letter is written and taken away. Needs: clock.
--- Layout, big-endian: version 1 (1 byte), died at ms (8), place in the order of burial (8), then with their lengths: lane (2),
--- group (2), meta (4), record. The clock may be set back, so the order of burial is counted.
-local function put_letter(id, lane, group, meta, record)
+-- letter: how a dead letter is written, read and taken away. Needs: clock, record, books.
+-- Layout, big-endian: version 1 (1 byte), died at ms (8), place in the order of burial (8), then with their lengths: app (2),
+-- lane (2), group (2), meta (4), record. The clock may be set back, so the order of burial is counted.
+-- dead:index:APP has an app's letters in the order of acceptance; dead:apps the apps that have letters.
+local function dead_index_key(app)
+  return prefix .. 'dead:index:' .. app
+end
+
+-- dead:groups counts the letters of a group, which is a type, a tab and a reason; the fields of a group have its name, a tab and
+-- count, revenue, unknown (revenues) or last_ms (when the last one died). Returns the count. sign: 1 or -1.
+local function count_group(group, record, sign)
+  local _, revenue, unknown = type_and_revenue(record)
+  if unknown then
+    redis.call('HINCRBY', dead_groups, group .. '\tunknown', sign)
+  elseif revenue then
+    add_revenue(dead_groups, group .. '\trevenue', sign * revenue)
+  end
+  return redis.call('HINCRBY', dead_groups, group .. '\tcount', sign)
+end
+
+-- lane is '' for an event that names no usable visitor; its letter belongs to the app all the same.
+local function put_letter(id, app, lane, group, meta, record)
   id = id .. string.rep('\0', 16 - #id) -- of bytes that are no record
-  local seq = #record < 9 and 0 or struct.unpack('>I8', record, 2)
   local burial = redis.call('HINCRBY', ledger, 'burials', 1)
-  redis.call('HSET', dead, id, struct.pack('>BI8I8I2', 1, now, burial, #lane) .. lane .. struct.pack('>I2', #group) .. group
-    .. struct.pack('>I4', #meta) .. meta .. record)
-  redis.call('ZADD', dead_index, seq, id)
-  redis.call('HINCRBY', dead_groups, group, 1)
-  redis.call('HINCRBY', ledger, 'dead', 1)
+  redis.call('HSET', dead, id, struct.pack('>BI8I8I2c0I2c0I2c0I4', 1, now, burial, #app, app, #lane, lane, #group, group, #meta)
+    .. meta .. record)
+  redis.call('ZADD', dead_index_key(app), seq_of(record), id)
+  redis.call('SADD', dead_apps, app)
+  count_group(group, record, 1)
+  redis.call('HSET', dead_groups, group .. '\tlast_ms', now)
   beat('dead', 1)
 end
 
-local function read_letter(letter)
-  local lane_length = struct.unpack('>I2', letter, 18)
-  local lane = string.sub(letter, 20, 19 + lane_length)
-  local at = 20 + lane_length
-  local group_length = struct.unpack('>I2', letter, at)
-  local group = string.sub(letter, at + 2, at + 1 + group_length)
-  at = at + 2 + group_length
-  local meta_length = struct.unpack('>I4', letter, at)
-  return lane, group, string.sub(letter, at + 4 + meta_length)
+-- {burial, app, lane, group, record}
+local function read_letter(data)
+  local _, _, burial, app, lane, group, meta_length, at = struct.unpack('>BI8I8I2c0I2c0I2c0I4', data)
+  local record = string.sub(data, at + meta_length)
+  return {burial = burial, app = app, lane = lane, group = group, record = record}
 end
 
-local function take_letter(id, group)
+-- letter: from read_letter.
+local function take_letter(id, letter)
+  local index = dead_index_key(letter.app)
   redis.call('HDEL', dead, id)
-  redis.call('ZREM', dead_index, id)
-  if redis.call('HINCRBY', dead_groups, group, -1) <= 0 then
-    redis.call('HDEL', dead_groups, group)
+  redis.call('ZREM', index, id)
+  if redis.call('EXISTS', index) == 0 then
+    redis.call('SREM', dead_apps, letter.app)
   end
-  redis.call('HINCRBY', ledger, 'dead', -1)
+  if count_group(letter.group, letter.record, -1) <= 0 then
+    for _, name in ipairs({'count', 'revenue', 'unknown', 'last_ms'}) do
+      redis.call('HDEL', dead_groups, letter.group .. '\t' .. name)
+    end
+  end
 end

@@ -1,0 +1,57 @@
+"""Whether a lane's head can be sent, before anything is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.masked import masked
+from insend_relay.outbox.record import NotARecord, Record
+from insend_relay.worker.form import form
+from insend_relay.worker.outcome import Outcome
+
+UNDECODABLE = "undecodable"
+CRASHED = "crashed worker"
+
+
+@masked()
+class Sendable(NamedTuple):
+    """A head that can be sent.
+
+    Attributes:
+        event: The head.
+        body: The form that is posted.
+    """
+
+    event: Record
+    body: bytes
+
+
+class Unsendable(NamedTuple):
+    """A head that becomes a dead letter without a POST.
+
+    Attributes:
+        reason: Why, in a few words that many letters share.
+        outcome: The same as an outcome.
+    """
+
+    reason: str
+    outcome: Outcome
+
+
+def check(claim: Claim, max_crashes: int) -> Sendable | Unsendable:
+    """Read a head.
+
+    Args:
+        claim: Its lease.
+        max_crashes: With so many crashed workers it is not sent again.
+    """
+    try:
+        event = record.decode(claim.data)
+        head = Sendable(event, form(claim.lane, event))
+    except NotARecord as error:
+        return Unsendable(UNDECODABLE, Outcome("refused", answer=str(error)))
+    if claim.tried and claim.attempts().abandoned >= max_crashes:
+        return Unsendable(CRASHED, Outcome("unknown", answer=CRASHED))
+    return head
