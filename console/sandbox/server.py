@@ -83,10 +83,10 @@ async def serve(connection: socket.socket, number: int, respond: Respond, is_ope
                 pass
         writer.close()
         await writer.wait_closed()
-    except OSError:  # the client has gone away
-        pass
-    finally:
+    except BaseException as error:  # only then: asyncio fails to abort a transport that was closed and has sent the rest
         writer.transport.abort()
+        if not isinstance(error, OSError):  # that is a client which has gone away
+            raise
 
 
 async def _exchange(

@@ -199,7 +199,7 @@ def read_to_the_end(wire: socket.socket) -> bytes:
 
 
 def raw(body: bytes, *headers: str) -> bytes:
-    """A POST of a form, as it comes over the wire."""
+    """A POST of a form, as its bytes are sent."""
     lines = ["POST /watch/event HTTP/1.1", "Host: x", f"Content-Type: {FORM['Content-Type']}", *headers]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
@@ -262,6 +262,20 @@ def test_a_client_that_sends_no_more_gets_the_whole_of_a_long_answer(sandbox: Sa
         head, _, body = read_to_the_end(wire).partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
     assert len(json.loads(body)["requests"]) == 100
+
+
+def test_a_client_that_sends_no_more_gets_what_the_kernel_has_not_taken_yet(sandbox: Sandbox, client: Client) -> None:
+    """With small buffers most of an answer still waits in the server when it has nothing more to read or to write."""
+    sandbox._door._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.post(form(key="x" * 15_000))
+    with socket.socket() as wire:
+        wire.settimeout(PATIENCE_SECONDS)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.connect(("127.0.0.1", sandbox.port))
+        wire.sendall(b"GET /requests HTTP/1.1\r\nHost: x\r\n\r\n")
+        wire.shutdown(socket.SHUT_WR)
+        _, _, body = read_to_the_end(wire).partition(b"\r\n\r\n")
+    assert len(json.loads(body)["requests"]) == 1
 
 
 def test_a_status_can_be_told_with_retry_after_and_for_a_count(sandbox: Sandbox, client: Client) -> None:
