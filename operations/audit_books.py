@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from insend_relay.operations.books import CODES, Counts, amount, app_books, read_counts
+from insend_relay.operations.books import CODES, Counts, amount, app_books, read_codes, read_counts
 from insend_relay.operations.dead_groups import Group, type_and_reason
 from insend_relay.operations.recount import Recount, Sums, as_int64
 from insend_relay.outbox.event_type import name_of
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 def read(outbox: Outbox) -> Reading:
     """Read all books."""
     apps = {(app, code): read_counts(outbox, f"{app}/{code}") for app, code in app_books(outbox)}
-    return Reading(_relay(outbox), apps)
+    return Reading(read_codes(outbox), apps)
 
 
 def moved(before: Counts, after: Counts) -> int:
@@ -102,17 +102,13 @@ def disagreeing(outbox: Outbox) -> list[str]:
     found: list[str] = []
     for _ in range(ATTEMPTS):
         ledger = _ledger(outbox)
-        before = _relay(outbox)
+        before = read_codes(outbox)
         apps = read(outbox).apps
-        after = _relay(outbox)
+        after = read_codes(outbox)
         found = [*_sums_differ(before, apps, after), *_ledger_differs(ledger, after, _ledger(outbox))]
         if not found:
             return []
     return found
-
-
-def _relay(outbox: Outbox) -> RelayBooks:
-    return {code: read_counts(outbox, str(code)) for code in CODES}
 
 
 def _ledger(outbox: Outbox) -> dict[str, int]:

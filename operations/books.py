@@ -91,10 +91,14 @@ def read_counts(outbox: Outbox, name: str) -> Counts:
     return Counts(*(int(value or 0) for value in found))
 
 
+def read_codes(outbox: Outbox) -> dict[int, Counts]:
+    """The books of the whole relay, for each type code there is."""
+    return {code: read_counts(outbox, str(code)) for code in CODES}
+
+
 def read_relay(outbox: Outbox) -> Book:
     """The books of the whole relay, for each type that ever came."""
-    found = {name_of(code): read_counts(outbox, str(code)) for code in CODES}
-    return {name: counts for name, counts in found.items() if counts != Counts()}
+    return {name_of(code): counts for code, counts in read_codes(outbox).items() if counts != Counts()}
 
 
 def app_books(outbox: Outbox) -> Iterator[tuple[str, int]]:

@@ -74,9 +74,6 @@ def bury_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
     kind = type_of(claim.data)
     outcome, status, answer = _outcome(tried)
     meta = letter_meta(
-        app=lane.app,
-        type=kind,
-        reason=OPERATOR,
         outcome=outcome,
         status=status,
         answer=answer,

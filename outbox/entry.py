@@ -162,7 +162,7 @@ class InvalidEntry(NamedTuple):
             owner=str(owner or ""),
             draft=draft(self.lane, self.id, "", self.payload, self._facts()),
             group=group(self.type, "invalid"),
-            meta=letter_meta(app=self.app, type=self.type, reason="invalid", outcome="invalid", answer=self.faults),
+            meta=letter_meta(outcome="invalid", answer=self.faults),
             slot=way.slot,
             file=way.file,
         )

@@ -12,12 +12,10 @@ def group(type: str, reason: str) -> bytes:
     return f"{_label(type)}\t{_label(reason)}".encode()
 
 
-def letter_meta(
-    *, app: str, type: str, reason: str, outcome: str, status: int | None = None, answer: str = "", attempts: int = 0
-) -> bytes:
-    """What a dead letter says beside its record; ``dead.Letter`` has the meanings."""
-    about = {"app": app, "type": _label(type), "reason": _label(reason), "outcome": outcome, "status": status}
-    return json.dumps({**about, "answer": answer, "attempts": attempts}, ensure_ascii=False).encode(errors="replace")
+def letter_meta(*, outcome: str, status: int | None = None, answer: str = "", attempts: int = 0) -> bytes:
+    """How the event came to be dead, beside app, lane and group; ``dead.Letter`` has the meanings."""
+    about = {"outcome": outcome, "status": status, "answer": answer, "attempts": attempts}
+    return json.dumps(about, ensure_ascii=False).encode(errors="replace")
 
 
 def _label(text: str) -> str:

@@ -47,7 +47,7 @@ def last_attempt(
     held: Claim, *, assumed: int = 0, reason: str = "answered 400", lease_ms: int = 60_000, **more: Any
 ) -> FailedAttempt:
     """The attempt after which a purchase is a dead letter, if ``assumed`` attempts are stored."""
-    meta = letter_meta(app=held.app, type="purchase", reason=reason, outcome="answered", status=400)
+    meta = letter_meta(outcome="answered", status=400)
     burial = Burial("purchase", reason, meta, lease_ms)
     options = {"limits": STAYS_CLOSED, **more}
     return FailedAttempt("rejected", reason, Tried(held.id, assumed + 1, 0, 1, 2, reason), 60_000, burial, **options)

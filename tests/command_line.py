@@ -178,7 +178,7 @@ def bury(
 ) -> None:
     """Make a claimed head a dead letter."""
     outcome = "unknown" if reason.startswith("unknown") else "answered"
-    meta = letter_meta(app=held.app, type=type, reason=reason, outcome=outcome, status=400, answer=answer, attempts=5)
+    meta = letter_meta(outcome=outcome, status=400, answer=answer, attempts=5)
     outbox.bury(held, type=type, reason=reason, meta=meta, lease_ms=0)
 
 

@@ -42,7 +42,7 @@ def claim_one(outbox: Outbox, worker: str = "worker-1") -> Claim:
 
 def bury(outbox: Outbox, held: Claim, *, reason: str = "answered 400", **more: Any) -> Claim | None:
     """Bury a claim's head as a purchase that was answered 400."""
-    meta = letter_meta(app=held.app, type="purchase", reason=reason, outcome="answered", status=400)
+    meta = letter_meta(outcome="answered", status=400)
     return outbox.bury(held, **{"type": "purchase", "reason": reason, "meta": meta, "lease_ms": LEASE_MS, **more})
 
 

@@ -69,9 +69,6 @@ def burial_of(claim: Claim, outcome: Outcome, reason: str, *, attempts: int, lea
     """
     kind = type_of(claim.data)
     meta = letter_meta(
-        app=claim.app,
-        type=kind,
-        reason=reason,
         outcome=outcome.kind,
         status=outcome.status,
         answer=outcome.answer,

@@ -1,7 +1,8 @@
 -- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
 -- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps lingering
 -- ARGV: prefix worker token room lease_ms linger_ms version
--- Returns: {now ms, ms for which nothing comes due by itself, 1 if lanes are in quarantine else 0, {lane, head record, trying or '', 'PROBE' if it is one}, ...}
+-- Returns: {now ms, ms for which nothing comes due by itself, 1 if lanes are in quarantine else 0,
+--   {lane, head record, trying or '', 'PROBE' if it is one}, ...}
 -- Invariant: a lane is leased to one holder at a time. A lease that is found on a due lane was left by a worker that
 --   never said how it ended: its head is marked doubtful before it can be sent again. A head that has crashed two workers
 --   goes into quarantine, from which only claim_quarantined leases.
@@ -17,7 +18,6 @@ local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head t
 local ROUNDS = 4           -- a lane that is not leased makes room for another; the rest is for the next claim
 local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
 local HEAD = 3             -- what stands before the lanes in the reply
-local PROCESS_BYTES = 32   -- of a token
 
 room = math.min(tonumber(room), MOST)
 local claimed = {now, -1, 0}
@@ -145,8 +145,8 @@ claimed[3] = redis.call('EXISTS', quarantine_apps)
 linger_ms = tonumber(linger_ms)
 if linger_ms == 0 or #claimed - HEAD >= room then
   redis.call('DEL', hint)
-  redis.call('ZREM', lingering, string.sub(token, 1, PROCESS_BYTES))
+  redis.call('ZREM', lingering, process_of(token))
 else
-  claimed[2] = math.max(0, math.min(linger(string.sub(token, 1, PROCESS_BYTES)), next_due(open)) - now)
+  claimed[2] = math.max(0, math.min(linger(process_of(token)), next_due(open)) - now)
 end
 return claimed

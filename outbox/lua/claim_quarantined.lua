@@ -15,7 +15,7 @@ local APPS_AT_ONCE = 64  -- bounds a claim; the rotation reaches the others next
 local LANES_AT_ONCE = 16 -- of an app: some may wait for a guest or for a newer worker
 local NEWER_MS = 5000    -- claim.lua
 
-local process = string.sub(token, 1, 32) -- outbox/lease.py
+local process = process_of(token)
 local holder = redis.call('GET', quarantine_turn)
 if holder and holder ~= process then
   return {'BUSY'}

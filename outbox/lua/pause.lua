@@ -2,7 +2,7 @@
 -- KEYS: apps
 -- ARGV: prefix app
 -- Returns: {'PAUSED'}
--- Invariant: only resume ends it; the outage guard goes on counting underneath.
+-- Invariant: only resume ends it; the circuit breaker goes on counting meanwhile.
 -- Shared: clock
 local apps = unpack(KEYS)
 local prefix, app = unpack(ARGV)

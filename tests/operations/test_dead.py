@@ -46,9 +46,7 @@ def ids(letters: Any) -> list[bytes]:
 def test_a_letter_says_all_that_is_known_of_its_event(outbox: Outbox) -> None:
     event_id = put(outbox, ALICE, b'{"type":"purchase","n":1.10}', guest_uid="guest-1")
     (held,) = claim(outbox)
-    meta = letter_meta(
-        app="shop", type="purchase", reason="answered 400", outcome="answered", status=400, answer="é", attempts=5
-    )
+    meta = letter_meta(outcome="answered", status=400, answer="é", attempts=5)
     outbox.bury(held, type="purchase", reason="answered 400", meta=meta, lease_ms=0)
     found = DeadLetters(outbox).get(uuid.UUID(bytes=event_id))
     assert found == Letter(

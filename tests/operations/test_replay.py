@@ -214,7 +214,7 @@ def test_a_run_goes_on_where_it_was_and_reads_nothing_twice(outbox: Outbox) -> N
     assert json.loads(outbox.read("HGET", outbox.keys.replay(run.id), "cursors")) == {"shop": 3}
 
 
-# How many may be under way
+# How many may be outstanding
 
 
 @pytest.mark.parametrize(("per_second", "room"), [(12.5, 25), (2.0, 10)])

@@ -159,7 +159,7 @@ def test_what_has_been_done_already_adds_nothing(outbox: Outbox) -> None:
     put(outbox, GUEST, purchase("4"))
     by_lane = {held.lane: held for held in claim(outbox)}
     alice, bob, guest = (by_lane[str(lane)] for lane in (ALICE, BOB, GUEST))
-    meta = letter_meta(app="shop", type="purchase", reason="answered 400", outcome="answered", status=400)
+    meta = letter_meta(outcome="answered", status=400)
     given_up = FailedAttempt(
         "rejected",
         "400",

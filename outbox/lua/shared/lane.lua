@@ -52,6 +52,11 @@ local function token_of(held)
   return string.sub(held, 1, 40)
 end
 
+-- The first 32 bytes of a token are those of its process.
+local function process_of(token)
+  return string.sub(token, 1, 32)
+end
+
 local function leased_id(held)
   return string.sub(held, 41, 56)
 end
