@@ -154,7 +154,7 @@ def _names_empty(outbox: Outbox, ask: str, key: str, member: str | bytes, lane: 
 
 
 def _unscheduled(outbox: Outbox, found: _Found) -> Iterator[str]:
-    """Events that nobody will claim."""
+    """Events that no worker will claim."""
     for lane in found.lanes:
         if not _is_lane(lane):
             yield f"lane {lane}: that is no lane's name"

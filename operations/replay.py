@@ -178,7 +178,7 @@ class Replay:
         """For a worker: the turn that the run's next message has to name; None when this one's is over.
 
         Args:
-            turn: What the message named; 0 is anybody's.
+            turn: What the message named; 0 takes any turn.
         """
         status, *following = self._scripts.run("take_turn", run=self.id, turn=turn, patience_ms=MAX_TURN_SECONDS * 1000)
         return int(following[0]) if status == b"TAKEN" else None

@@ -1,7 +1,7 @@
 """The boundary to redis-py: clients without automatic retries, and its exceptions turned into ours.
 
 redis-py retries by default, and has run a command twice that way. Ours never do: whether a command of unknown outcome
-may be repeated is the caller's to decide, and the scripts make it harmless where it matters (fences and ids).
+may be repeated is the caller's to decide, and the scripts make it harmless where it matters (fencing tokens and ids).
 """
 
 from __future__ import annotations

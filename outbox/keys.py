@@ -185,7 +185,7 @@ class Keys:
         return f"{self.prefix}lane:{lane}"
 
     def outage(self, app: str) -> str:
-        """The outage guard's state for an app."""
+        """The circuit breaker's state for an app."""
         return f"{self.prefix}outage:{app}"
 
     def suspects(self, app: str) -> str:

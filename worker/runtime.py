@@ -134,14 +134,14 @@ class Runtime:
         """End the process, and with it its pool's, when it outlives its grace period by far; for a thread of its own.
 
         Whatever still holds it up then (a Redis that hangs) has nothing more to save: leases end by themselves, and
-        what may have been sent is marked by whoever claims it next. The log says where each thread was.
+        the next claim marks what may have been sent. The log says where each thread was.
         """
         longest = self._settings.stop_seconds + LAST_SECONDS
         while not self._everyone.asked_at or time.monotonic() - self._everyone.asked_at < longest:
             time.sleep(LOOK_SECONDS)
         saying = threading.Thread(target=_say_what_holds_it_up, args=(longest,), daemon=True)
         saying.start()
-        saying.join(LAST_WORDS_SECONDS)  # whoever reads the log may hang too
+        saying.join(LAST_WORDS_SECONDS)  # writing the log may hang, too
         os._exit(EX_SOFTWARE)
 
     def flush_spool(self) -> None:

@@ -151,7 +151,7 @@ class Endless:
     def recv(self, most: int) -> bytes:
         piece, self._next = self._next[:most], self._again
         self.said += len(piece)
-        assert self.said <= 131_072, "it would go on for ever, and nobody else would get a turn"
+        assert self.said <= 131_072, "it would not end, and no other greenlet would run"
         return piece
 
 
