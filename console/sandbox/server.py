@@ -83,7 +83,7 @@ async def serve(connection: socket.socket, number: int, respond: Respond, is_ope
                 pass
         writer.close()
         await writer.wait_closed()
-    except BaseException as error:  # only then: asyncio fails to abort a transport that was closed and has sent the rest
+    except BaseException as error:  # else nothing is left to abort, and asyncio fails to do so
         writer.transport.abort()
         if not isinstance(error, OSError):  # that is a client which has gone away
             raise
