@@ -62,6 +62,7 @@ class Delivery:
         self._tracker = Tracker(settings.tracker_url, timeout_seconds=settings.post_timeout_seconds, connections=most)
         self._greenlets = GreenThread("insend-delivery")
         self._running = threading.Lock()
+        self._finished = False
         self._loop: ClaimLoop | None = None
 
     @property
@@ -77,12 +78,15 @@ class Delivery:
 
         Returns:
             Whether there may be more to do: the slice ended while there was work. False as well when this process
-            delivers already.
+            delivers already, and after ``finish``.
 
         Raises:
             OutboxError: Redis cannot be asked for lanes, or a newer release has laid it out (NewerLayout).
         """
         if not self._running.acquire(blocking=False):
+            return False
+        if self._finished:  # Celery may begin a task that it had received before the worker was told to stop
+            self._running.release()
             return False
         self._track.step()
         try:
@@ -94,9 +98,10 @@ class Delivery:
         return self._greenlets.call(lambda: self._run(slice_seconds))
 
     def finish(self) -> None:
-        """The process ends: nothing can be delivered after this."""
+        """The process ends: nothing is delivered after this."""
         self.stop.ask()
         with self._running:  # a delivery in another thread ends now, and drains first
+            self._finished = True
             if self._loop is not None:
                 self._greenlets.call(self._close)
                 self._greenlets.close()

@@ -15,10 +15,9 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 
-import gevent
+import gevent.util
 from billiard import current_process
 from celery import Celery
 from gevent import monkey
@@ -79,8 +78,8 @@ def _pool_index() -> int | None:
 def _say_what_holds_it_up(seconds: float) -> None:
     logger.critical("stopping took longer than %g s: leaving with code %d; its threads are at:", seconds, EX_SOFTWARE)
     faulthandler.dump_traceback()
-    if monkey.is_module_patched("threading"):  # then Celery runs in a greenlet of this thread
-        traceback.print_stack(gevent.get_hub().parent.gr_frame)
+    if monkey.is_module_patched("threading"):  # then Celery and its tasks run in greenlets
+        gevent.util.print_run_info(thread_stacks=False)
 
 
 def _say_resumed(app: str) -> None:

@@ -277,7 +277,7 @@ def _stops_in_time(run: Run, what: str, at: int) -> None:
     if not run.workers.left(at, (STOP_SECONDS + LAST_SECONDS + 2) * run.patience):
         run.wrong.append(f"a worker ({run.pool[at]}) does not leave when told to {what}")
     elif run.workers[at].returncode and not _killed_by_event(run, at):
-        said = run.log_of(at)[-2_000:]
+        said = run.log_of(at)[-8_000:]
         run.wrong.append(f"a worker ({run.pool[at]}) left with {run.workers[at].returncode} {what}; it wrote: {said}")
 
 

@@ -20,7 +20,7 @@ import redis
 from answering import answer, answering
 from delivering import APP, Append, drained, ledger, payload
 from lanes import LEASE_MS, PATIENCE_MS, claim, come_due, crash
-from waiting import wait_until
+from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox.sandbox import Received, Sandbox
 from insend_relay.operations.dead import DeadLetters, Filter
@@ -406,6 +406,22 @@ class LosesAnswers:
             self._times -= 1
             raise redis.TimeoutError("the answer did not come in time")
         return answer
+
+
+def test_a_delivery_that_begins_after_the_end_of_the_process_ends_at_once(
+    append: Append, outbox: Outbox, settings: Settings, sandbox: Sandbox
+) -> None:
+    """As a task does that Celery had received before the worker was told to stop."""
+    delivery = Delivery(outbox, settings, Stop(8))
+    append("1")
+    delivery.run()
+    delivery.finish()
+    append("1", 1)
+    late = threading.Thread(target=delivery.run, daemon=True)
+    late.start()
+    late.join(PATIENCE_SECONDS)
+    assert not late.is_alive()
+    assert len(sandbox.received) == 1
 
 
 def test_a_process_claims_no_more_than_it_may_post(

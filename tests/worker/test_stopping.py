@@ -47,6 +47,13 @@ def test_the_log_says_what_holds_up_a_worker_that_does_not_stop(first: str) -> N
     assert "in waits_for_ever" in result.stderr
 
 
+def test_the_log_says_at_what_each_greenlet_waits() -> None:
+    """Celery's waits only for its pool, which waits for one of its tasks."""
+    task = "import gevent; gevent.spawn(waits_for_ever).join()"
+    stacks = leave(first=PATCHED, before=task).stderr
+    assert "in waits_for_ever" in stacks, stacks
+
+
 def test_a_log_that_hangs_does_not_keep_it() -> None:
     """The lock of its handler may be what the worker waits for."""
     result = leave(before=LOG_HANGS)

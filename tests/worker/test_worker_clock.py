@@ -117,7 +117,7 @@ def test_a_worker_stops_although_redis_ends_no_wait_after_a_step_back(
     """Its broker's connection waits for a message, a second by Redis's clock, which is now an hour and a second."""
     worker = start_worker(pool=pool, stop_seconds=4)
     worker.wait_ready()
-    wait_until(lambda: any(one["cmd"] == "brpop" for one in client.client_list()))
+    wait_until(lambda: any(one["cmd"] == "brpop" and "b" in one["flags"] for one in client.client_list()))
     server.step(-HOUR)
     worker.signal(signal.SIGTERM, group=False)
     assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
