@@ -59,6 +59,9 @@ class AdaptiveLimit:
         max_limit: The highest that it becomes.
         clock: Seconds, to measure with.
         wall: Seconds, the same in all processes on all machines, or nearly so.
+
+    Attributes:
+        limit: How many may be in flight now; at least 1.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class AdaptiveLimit:
         self._clock = clock
         self._wall = wall
         self._limit = min(float(INITIAL_LIMIT), self._max)
+        self.limit = int(self._limit)
         self._ssthresh = self._max
         self._cap, self._cap_ends = self._max, 0.0
         self._begun = 0
@@ -80,11 +84,6 @@ class AdaptiveLimit:
         self._latency = Latency()
         self._probe_at = clock() + self._until_probe()
         self._limit_at_probe = self._limit
-
-    @property
-    def limit(self) -> int:
-        """How many may be in flight now; at least 1."""
-        return int(self._limit)
 
     def tick(self) -> None:
         """Do what is due by the clock; call it some times a second."""
@@ -157,13 +156,17 @@ class AdaptiveLimit:
         """By the share of one answer: slow start up to ssthresh, then additive increase."""
         if self._limit < self._cap:
             step = 1.0 if self._limit < self._ssthresh else 1 / self._limit
-            self._limit = min(self._limit + step, self._cap)
+            self._set(min(self._limit + step, self._cap))
 
     def _drop_to(self, limit: float, valid_from: float) -> None:
         self._limit_before_drop = self._limit
-        self._limit = min(self._limit, limit)
+        self._set(min(self._limit, limit))
         self._drop_at, self._valid_from = self._begun, valid_from
         self._latency.drop_round()
+
+    def _set(self, limit: float) -> None:
+        self._limit = limit
+        self.limit = int(limit)
 
     def _probe_if_needed(self, now: float) -> None:
         """Probe the baseline latency, unless nothing holds the limit down."""

@@ -123,7 +123,8 @@ class Slot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.ignored()
+        if self._call is not None:
+            self.ignored()
         self._free()
         self._limiter._end_block()  # noqa: SLF001 - the two are one thing
 

@@ -10,28 +10,24 @@ share with it since they were forked: a signal would kill those that have nothin
 from __future__ import annotations
 
 import mmap
-import struct
 import time
-
-_MOMENT = struct.Struct("d")
 
 
 class Everyone:
     """Asks all processes forked from this one, and this one."""
 
     def __init__(self) -> None:
-        self._page = mmap.mmap(-1, _MOMENT.size)
+        self._page = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("d")
 
     def ask(self) -> None:
         """Stop soon; safe in a signal handler."""
         if not self.asked_at:
-            _MOMENT.pack_into(self._page, 0, time.monotonic())
+            self._page[0] = time.monotonic()
 
     @property
     def asked_at(self) -> float:
         """When they were asked, on the monotonic clock, which all processes share; 0 when they were not."""
-        moment: float = _MOMENT.unpack_from(self._page)[0]
-        return moment
+        return self._page[0]
 
 
 class Stop:

@@ -178,6 +178,7 @@ class Tracker:
             self._in_flight += 1
             if taken < len(request):
                 connection.sock.sendall(memoryview(request)[taken:])
+            connection.wait_for_answer()
             answer = receive(connection.sock)
         finally:
             self._in_flight -= call.sent
