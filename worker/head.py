@@ -6,26 +6,12 @@ from typing import NamedTuple
 
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
-from insend_relay.outbox.masked import masked
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 
 UNDECODABLE = "undecodable"
 CRASHED = "crashed worker"
-
-
-@masked()
-class Sendable(NamedTuple):
-    """A head that can be sent.
-
-    Attributes:
-        event: The head.
-        body: The form that is posted.
-    """
-
-    event: Record
-    body: bytes
 
 
 class Unsendable(NamedTuple):
@@ -40,8 +26,8 @@ class Unsendable(NamedTuple):
     outcome: Outcome
 
 
-def check(claim: Claim, max_crashes: int) -> Sendable | Unsendable:
-    """Read a head.
+def check(claim: Claim, max_crashes: int) -> tuple[Record, bytes] | Unsendable:
+    """Read a head: the event and the form that is posted, or why it cannot be sent.
 
     Args:
         claim: Its lease.
@@ -49,9 +35,9 @@ def check(claim: Claim, max_crashes: int) -> Sendable | Unsendable:
     """
     try:
         event = record.decode(claim.data)
-        head = Sendable(event, form(claim.lane, event))
+        body = form(claim.lane, event)
     except NotARecord as error:
         return Unsendable(UNDECODABLE, Outcome("refused", answer=str(error)))
     if claim.tried and claim.attempts().abandoned >= max_crashes:
         return Unsendable(CRASHED, Outcome("unknown", answer=CRASHED))
-    return head
+    return event, body

@@ -35,6 +35,8 @@ class HeldLease:
         began_at: When the lease began, on the monotonic clock.
     """
 
+    __slots__ = ("_claimed_at", "_now_ms", "_seconds", "_stop", "_written_at", "began_at")
+
     def __init__(self, claim: Claim, claimed_at: float, seconds: float, stop: Stop) -> None:
         self._now_ms, self._claimed_at = claim.now_ms, claimed_at
         self._seconds = seconds

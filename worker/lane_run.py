@@ -41,6 +41,8 @@ class LaneRun:
         failed: Whether an attempt has failed, so that the lane may come due by itself.
     """
 
+    __slots__ = ("_claim", "_context", "_lease", "_slot", "failed")
+
     def __init__(self, context: Context, claim: Claim, claimed_at: float, slot: Slot) -> None:
         self._context = context
         self._claim = claim
@@ -75,30 +77,33 @@ class LaneRun:
         head = check(claim, self._context.settings.abandoned_starts)
         if isinstance(head, Unsendable):
             return self._bury(claim, head)
+        event, body = head
         if not self._may_post(claim):
             return self._release(claim)
 
         posted_at = time.monotonic()
-        outcome = self._context.tracker.post(head.body, fresh=claim.probe)
+        outcome = self._context.tracker.post(body, fresh=claim.probe)
         post_ms = round((time.monotonic() - posted_at) * 1000)
-        _judge(outcome, slot)
-
         if outcome.delivered:
+            slot.success()
             return self._settle(claim, post_ms)
+
+        _judge(outcome, slot)
         if outcome.was_cut or outcome.open_connections:
             return self._not_failed(claim, outcome)
-        return self._fail(claim, head.event, outcome)
+        return self._fail(claim, event, outcome)
 
     def _may_post(self, claim: Claim) -> bool:
         """Whether there is still time for a POST, now that there is a slot for it."""
         context, lease = self._context, self._lease
-        needed_seconds = context.settings.post_timeout_seconds + MARGIN_SECONDS
-        held = context.pauses.hold(claim.app, lease.began_at)
-        gives_way = context.quarantine.in_turn and not claim.quarantined
-        return not (context.time_slice.over or held or gives_way) and lease.left_seconds >= needed_seconds
+        if context.time_slice.over or context.pauses.hold(claim, lease.began_at):
+            return False
+        if context.quarantine.in_turn and not claim.quarantined:
+            return False
+        return lease.left_seconds >= context.settings.post_timeout_seconds + MARGIN_SECONDS
 
     def _settle(self, claim: Claim, post_ms: int) -> Claim | None:
-        self._context.pauses.end(claim.app)
+        self._context.pauses.end(claim)
         lease_ms = self._next_lease_ms()
         return self._lease.write(lambda: self._context.settling.settle(claim, lease_ms=lease_ms, post_ms=post_ms))
 
@@ -163,13 +168,11 @@ class LaneRun:
 
 
 def _judge(outcome: Outcome, slot: Slot) -> None:
-    """What the outcome says of how many POSTs may be in flight."""
+    """What a failed attempt says of how many POSTs may be in flight."""
     if outcome.open_connections:
         slot.no_connection(outcome.open_connections)
     elif outcome.too_much:
         slot.dropped()
-    elif outcome.delivered:
-        slot.success()
     elif outcome.kind == "answered":
         slot.answered()
     else:

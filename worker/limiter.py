@@ -74,8 +74,13 @@ class Limiter:
     def slot(self) -> Slot:
         """A slot, or a place in the queue for one; ``with`` waits for it. Each must be used."""
         slot = Slot(self, self._adaptive)
-        self._waiting.append(slot)
-        self._grant()
+        if self._waiting or self._granted >= self._adaptive.limit:
+            self._waiting.append(slot)
+            self._grant()
+        else:
+            self._granted += 1
+            self._blocks += 1
+            slot.grant()
         return slot
 
     def cap(self, open_connections: int) -> None:

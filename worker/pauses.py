@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.fault import Fault
 
 logger = logging.getLogger(__name__)
@@ -17,14 +18,16 @@ class Pauses:
         self._paused: dict[str, tuple[float, float]] = {}  # app -> when it was told, until when; monotonic seconds
         self._faults: dict[str, Fault] = {}  # app -> what was wrong when its pause began, or at its last probe
 
-    def hold(self, app: str, leased_at: float) -> bool:
+    def hold(self, claim: Claim, leased_at: float) -> bool:
         """Whether an event must not be sent now, because its app was paused after its lane was leased.
 
         Args:
-            app: The event's.
+            claim: The event's.
             leased_at: When the lane was leased, monotonic seconds.
         """
-        told_at, until = self._paused.get(app, (0.0, 0.0))
+        if not self._paused:
+            return False
+        told_at, until = self._paused.get(claim.app, (0.0, 0.0))
         return leased_at < told_at and time.monotonic() < until
 
     def pause(self, app: str, seconds: float) -> None:
@@ -32,9 +35,10 @@ class Pauses:
         now = time.monotonic()
         self._paused[app] = now, now + seconds
 
-    def end(self, app: str) -> None:
-        """A 200 has ended its pause, if there was one."""
-        self._paused.pop(app, None)
+    def end(self, claim: Claim) -> None:
+        """A 200 has ended the pause of its app, if there was one."""
+        if self._paused:
+            self._paused.pop(claim.app, None)
 
     def log(self, app: str, fault: Fault, reason: str, *, began: bool) -> None:
         """Log that a pause began, or that a probe has found another fault, which may need a person.

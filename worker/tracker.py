@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import Self, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import gevent
@@ -38,60 +38,19 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from insend_relay.outbox.errors import SettingsError
 from insend_relay.outbox.fault import Fault
 from insend_relay.worker.adapter import HTTP, HTTPS, Adapter
+from insend_relay.worker.calls import LATE, Call, Calls
 from insend_relay.worker.dialing import Dialer
 from insend_relay.worker.exchange import Ended, NoAnswer, receive
 from insend_relay.worker.idle_connections import IdleConnections
 from insend_relay.worker.outcome import CUT, DELIVERED, Outcome
 from insend_relay.worker.redial import Redial
 
-LATE = "late"
 RECORDED_SECONDS = 2.0  # within which an answer is recorded in Redis
 DIALS_LOOK_SECONDS = 0.01  # between two looks whether the other dials have ended
 ACCEPT_SECONDS = 0.1  # how long a new connection is watched before it is used, at a tracker that closes some at once
 WATCH_SECONDS = 600.0  # how long they are watched after the last one that was closed
 T = TypeVar("T")
 _TUNNEL = re.compile(r"(?<=^Tunnel connection failed: )(?P<status>\d{3})\b[\w '-]{0,60}")  # http.client's words
-
-
-class _Call:
-    """One POST in flight, in one greenlet; a context manager that raises Ended in it when the call must end.
-
-    Attributes:
-        began_at: When it began, by the monotonic clock.
-        new: Whether its connection was, or was to be, opened for it.
-        sent: Whether some of the request has left: from then on the tracker may have it.
-        closed_at_once: Whether the tracker closed a new connection without an answer; it may limit their number.
-        ended: Why it was ended from outside; empty when it was not.
-    """
-
-    __slots__ = ("_deadline", "_greenlet", "_loop", "_open", "began_at", "closed_at_once", "ended", "new", "sent")
-
-    def __init__(self, seconds: float) -> None:
-        self._greenlet, self._loop = gevent.getcurrent(), gevent.get_hub().loop
-        self._deadline = self._loop.timer(seconds)
-        self._open = False
-        self.began_at = time.monotonic()
-        self.new = self.sent = self.closed_at_once = False
-        self.ended = ""
-
-    def __enter__(self) -> Self:
-        self._open = True
-        self._deadline.start(self._end, LATE, update=True)  # from now, not from when the loop last looked at the clock
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open = False
-        self._deadline.stop()
-        self._deadline.close()
-
-    def cut(self) -> None:
-        """End it, from another greenlet of its thread."""
-        self._loop.run_callback(self._end, CUT)
-
-    def _end(self, why: str) -> None:
-        if self._open and not self.ended:
-            self.ended = why
-            self._greenlet.throw(Ended)
 
 
 class Tracker:
@@ -108,7 +67,7 @@ class Tracker:
 
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
         self._timeout_seconds = timeout_seconds
-        self._calls: set[_Call] = set()
+        self._calls = Calls(timeout_seconds)
         self._idle = IdleConnections(connections)
         self._dialer = Dialer()
         self._dialing = 0
@@ -154,10 +113,9 @@ class Tracker:
         """
         return self._called(lambda _: self._dial().close())
 
-    def _called(self, work: Callable[[_Call], T]) -> T | Outcome:
+    def _called(self, work: Callable[[Call], T]) -> T | Outcome:
         """Do the work of one call; whatever ends it is an Outcome."""
-        call = _Call(self._timeout_seconds)
-        self._calls.add(call)
+        call = self._calls.call()
         try:
             with call:
                 return work(call)
@@ -165,10 +123,8 @@ class Tracker:
             return self._without_answer(call, call.ended)
         except (NoAnswer, HTTPException, HTTPError, OSError, ValueError) as error:
             return self._without_answer(call, *_in_words(error))
-        finally:
-            self._calls.discard(call)
 
-    def _post(self, call: _Call, body: bytes, *, fresh: bool) -> Outcome:
+    def _post(self, call: Call, body: bytes, *, fresh: bool) -> Outcome:
         connection = (None if fresh else self._idle.take(call.began_at)) or self._dialed_or_idle(call)
         answer = None
         try:
@@ -198,7 +154,7 @@ class Tracker:
         text, retry_after = answer.body.decode(errors="replace"), _retry_after(answer.retry_after)
         return Outcome.of_status(answer.status, text, retry_after, answer.location)
 
-    def _unanswered(self, call: _Call, connection: HTTP | HTTPS) -> None:
+    def _unanswered(self, call: Call, connection: HTTP | HTTPS) -> None:
         """The connection is of no use any more, and others may be in the same state: see ``drop_unanswered_since``."""
         connection.close()
         if call.ended == CUT:
@@ -210,7 +166,7 @@ class Tracker:
         else:
             self._idle.drop_unanswered_since(call.began_at)
 
-    def _dialed_or_idle(self, call: _Call) -> HTTP | HTTPS:
+    def _dialed_or_idle(self, call: Call) -> HTTP | HTTPS:
         """A new connection; when none can be opened, one that is idle: nothing has been sent yet."""
         call.new = True
         try:
@@ -268,7 +224,7 @@ class Tracker:
         if connection.address is not None:
             self._dialer.failed(connection.address)
 
-    def _without_answer(self, call: _Call, why: str, fault: Fault = "passing") -> Outcome:
+    def _without_answer(self, call: Call, why: str, fault: Fault = "passing") -> Outcome:
         """Before sending began the event was refused; afterwards the outcome is unknown."""
         if call.ended == LATE:
             why = f"no whole answer within {self._timeout_seconds:g} s" if call.sent else "connecting took too long"
@@ -288,7 +244,7 @@ class Tracker:
             unconnected=unconnected and fault == "passing",
         )
 
-    def _others_open(self, call: _Call) -> int:
+    def _others_open(self, call: Call) -> int:
         """How many connections are open besides that of a call which got none; 0 if there is doubt that they work."""
         if call.ended == CUT or (call.ended == LATE and self._idle.answered_at < call.began_at):
             return 0
@@ -304,8 +260,7 @@ class Tracker:
 
     def cut(self) -> None:
         """End every call under way, at shutdown; their outcome is unknown."""
-        for call in list(self._calls):
-            call.cut()
+        self._calls.cut()
 
     @property
     def proxy(self) -> str | None:
@@ -315,6 +270,7 @@ class Tracker:
 
     def close(self) -> None:
         """Close the idle connections."""
+        self._calls.close()
         self._idle.close()
         self._adapter.close()
 
