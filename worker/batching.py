@@ -26,7 +26,6 @@ class Batcher(Generic[Request, Reply]):
         start: Starts a batch and does not wait for it. Its end is told to the given function, in this thread's loop,
             with a reply or an exception for each request.
         max_size: A larger batch is split into several, which are in flight together; 0 sets no maximum.
-        key: Requests with different keys are in different batches.
     """
 
     def __init__(
@@ -34,21 +33,19 @@ class Batcher(Generic[Request, Reply]):
         start: Callable[[Sequence[Request], Done[Reply]], None],
         *,
         max_size: int = 0,
-        key: Callable[[Request], Hashable] = lambda _: None,
     ) -> None:
         self._start = start
         self._max_size = max_size
-        self._key = key
         self._loop = gevent.get_hub().loop
         self._gathered: dict[Hashable, list[tuple[Request, Waiter]]] = {}
         self._in_flight = 0  # batches
 
-    def ask(self, request: Request) -> Reply:
-        """Have a request carried out with others; returns its reply, or raises its exception."""
+    def ask(self, request: Request, key: Hashable = None) -> Reply:
+        """Have a request carried out with others of the same key; returns its reply, or raises its exception."""
         waiter = Waiter()
         if not self._gathered and not self._in_flight:
             self._loop.run_callback(self._send)  # when the greenlets that are ready now have asked, too
-        self._gathered.setdefault(self._key(request), []).append((request, waiter))
+        self._gathered.setdefault(key, []).append((request, waiter))
         reply: Reply | BaseException = waiter.get()
         if isinstance(reply, BaseException):
             raise reply

@@ -23,7 +23,8 @@ _RECV_BYTES = 16_384
 # Of one answer, its interim answers and trailers among them. While bytes keep coming, recv gives no other greenlet its
 # turn, not even the deadline of the call: an endless answer would hold up all of them.
 _MAX_BYTES = 131_072
-_KEPT_HEADERS = frozenset({b"content-length", b"keep-alive", b"location", b"retry-after", b"transfer-encoding"})
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+_KEPT_HEADERS = frozenset({*_LENGTHS, b"keep-alive", b"location", b"retry-after"})
 _KEEP_ALIVE = re.compile(rb"timeout *= *\"?(\d{1,9})", re.IGNORECASE)
 
 
@@ -74,7 +75,7 @@ def receive(connection: Any) -> Answer:
         if not reader.has_status():
             raise
     else:
-        if not reader.has_status():
+        if not (reader.status or reader.has_status()):
             raise NoAnswer("connection broken" if reader.left else "no status within 128 KB")
     return reader.answer()
 
@@ -124,7 +125,7 @@ class _Reader:
 
     def answer(self) -> Answer:
         """What was read, once there is a status."""
-        body = self._body[: min(self._enough, BODY_BYTES)]
+        body = self._body if len(self._body) < self._enough else self._body[: min(self._enough, BODY_BYTES)]
         return Answer(self.status, body, self._retry_after, self.reusable, self._idle_seconds, self._location)
 
     def on_message_begin(self) -> None:
@@ -142,17 +143,17 @@ class _Reader:
         headers, self._headers = self._headers, {}
         if self.status or not _is_final(status := self._parser.get_status_code()):
             return
-        if not _is_http(b"".join(self._head)):
+        if not _is_http(self._head[0]) and not _is_http(b"".join(self._head)):
             raise HttpParserError("another protocol")
         self.status = status
         if status == SWITCHED:
             self._enough = 0
-        elif b"content-length" in headers and b"transfer-encoding" in headers:
+        elif b"transfer-encoding" in headers and b"content-length" in headers:
             self._both_lengths = True
             self._enough = min(self._enough, int(headers[b"content-length"]))  # the other one may have no end
-        self._retry_after, self._location = _text(headers.get(b"retry-after")), _text(headers.get(b"location"))
-        if b"keep-alive" in headers:
-            self._idle_seconds = _idle_seconds(headers[b"keep-alive"])
+        if not headers.keys() <= _LENGTHS:
+            self._retry_after, self._location = _text(headers.get(b"retry-after")), _text(headers.get(b"location"))
+            self._idle_seconds = _idle_seconds(headers.get(b"keep-alive", b""))
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has come."""
@@ -199,7 +200,7 @@ def _status_of(head: bytes) -> int:
 
 def _is_http(head: bytes) -> bool:
     """Whether it says so; httptools reads RTSP and ICE, too."""
-    return head.lstrip(b"\r\n").startswith(b"HTTP/")
+    return head.startswith(b"HTTP/") or head.lstrip(b"\r\n").startswith(b"HTTP/")
 
 
 def _is_final(status: int) -> bool:

@@ -29,14 +29,12 @@ class Settling:
         self._outbox = outbox
         self._loop = gevent.get_hub().loop
         self._batcher: Batcher[Delivered, Claim | None] = Batcher(
-            lambda *batch: gevent.spawn_raw(self._carry, *batch),
-            max_size=MAX_BATCH,
-            key=lambda delivered: delivered.claim.app,
+            lambda *batch: gevent.spawn_raw(self._carry, *batch), max_size=MAX_BATCH
         )
 
     def settle(self, claim: Claim, *, lease_ms: int, post_ms: int | None = None) -> Claim | None:
         """As ``Outbox.settle``."""
-        return self._batcher.ask(Delivered(claim, lease_ms, post_ms))
+        return self._batcher.ask(Delivered(claim, lease_ms, post_ms), claim.app)
 
     def _carry(self, batch: Sequence[Delivered], done: Done[Claim | None]) -> None:
         replies: Sequence[Claim | BaseException | None]

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import TypeVar, cast
+from typing import Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
 import gevent
@@ -50,6 +50,7 @@ DIALS_LOOK_SECONDS = 0.01  # between two looks whether the other dials have ende
 ACCEPT_SECONDS = 0.1  # how long a new connection is watched before it is used, at a tracker that closes some at once
 WATCH_SECONDS = 600.0  # how long they are watched after the last one that was closed
 T = TypeVar("T")
+P = ParamSpec("P")
 _TUNNEL = re.compile(r"(?<=^Tunnel connection failed: )(?P<status>\d{3})\b[\w '-]{0,60}")  # http.client's words
 
 
@@ -103,7 +104,7 @@ class Tracker:
             fresh: Whether to open a connection for it, whatever idle ones there are: whether the tracker takes events
                 is not to be judged by a connection that something may have forgotten.
         """
-        return self._called(lambda call: self._post(call, body, fresh=fresh))
+        return self._called(self._post, body, fresh)
 
     def try_connection(self) -> Outcome | None:
         """Open a connection as a POST does, by the same proxy and with the same trust, and close it; sends no event.
@@ -113,18 +114,18 @@ class Tracker:
         """
         return self._called(lambda _: self._dial().close())
 
-    def _called(self, work: Callable[[Call], T]) -> T | Outcome:
+    def _called(self, work: Callable[Concatenate[Call, P], T], *args: P.args, **options: P.kwargs) -> T | Outcome:
         """Do the work of one call; whatever ends it is an Outcome."""
         call = self._calls.call()
         try:
             with call:
-                return work(call)
+                return work(call, *args, **options)
         except Ended:
             return self._without_answer(call, call.ended)
         except (NoAnswer, HTTPException, HTTPError, OSError, ValueError) as error:
             return self._without_answer(call, *_in_words(error))
 
-    def _post(self, call: Call, body: bytes, *, fresh: bool) -> Outcome:
+    def _post(self, call: Call, body: bytes, fresh: bool) -> Outcome:  # noqa: FBT001 - as in post
         connection = (None if fresh else self._idle.take(call.began_at)) or self._dialed_or_idle(call)
         answer = None
         try:

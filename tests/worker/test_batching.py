@@ -39,9 +39,9 @@ def settle_down() -> None:
         gevent.sleep(0)
 
 
-def ask(batcher: Batcher[Any, Any], *requests: Any) -> list[gevent.Greenlet]:
-    """Greenlets that ask at the same moment."""
-    greenlets = [gevent.spawn(batcher.ask, request) for request in requests]
+def ask(batcher: Batcher[Any, Any], *requests: int) -> list[gevent.Greenlet]:
+    """Greenlets that ask at the same moment; numbers above 9 have another key."""
+    greenlets = [gevent.spawn(batcher.ask, request, request > 9 or None) for request in requests]
     settle_down()
     return greenlets
 
@@ -77,7 +77,7 @@ def test_a_greenlet_that_asks_again_at_once_is_in_the_next_batch() -> None:
 
 def test_large_batches_are_split_and_keys_kept_apart_and_the_next_waits_for_all_of_them() -> None:
     batches = Batches()
-    batcher: Batcher[int, int] = Batcher(batches.start, max_size=2, key=lambda number: number > 9)
+    batcher: Batcher[int, int] = Batcher(batches.start, max_size=2)
     ask(batcher, 1, 10, 2, 3)
     ask(batcher, 4)
     assert batches.started == [[1, 2], [3], [10]]
