@@ -89,8 +89,8 @@ class Letter:
 
     @property
     def replayable(self) -> bool:
-        """Whether it may be sent again as it is: not an event that the tracker would refuse, or that has no lane."""
-        return self.lane is not None and self.reason != INVALID
+        """Whether it may be sent again as it is: not what the tracker would refuse, has no lane, or is no record."""
+        return self.lane is not None and self.reason != INVALID and len(self.record) >= record.HEADER_BYTES
 
     @property
     def record_sha1(self) -> str:

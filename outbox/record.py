@@ -45,6 +45,7 @@ from insend_relay.outbox.masked import masked
 VERSION = 1
 _LAST_MS = 2**48 - 1
 _HEADER = struct.Struct(">BQQ16sQBBBB")
+HEADER_BYTES = _HEADER.size  # bytes that are fewer are no record of any version
 _REVENUE, _REVENUE_UNKNOWN, _ORDER, _TRACE, _GUEST_UID, _UID = 1, 2, 4, 8, 16, 32
 _FLAGS = 63
 _KINDS: tuple[Kind, ...] = get_args(Kind)

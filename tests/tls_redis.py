@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import trustme
@@ -21,13 +23,27 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextmanager
 def behind_tls(server: EmbeddedRedis, folder: Path, name: str = "127.0.0.1") -> Iterator[str]:
     """The address of this Redis by TLS; only the address knows the authority of its certificate, made for the name."""
+    with _tls_to(server.port, folder, name) as port:
+        yield _address(port, folder)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, thither = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(_pass_on(reader, thither), _pass_on(there, writer))
 
-    with _tls_server(folder, serve, name) as port:
-        yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
+@contextmanager
+def behind_tls_of_a_process(server: EmbeddedRedis, folder: Path) -> Iterator[str]:
+    """``behind_tls`` without a thread in this process.
+
+    A fork in C while such a thread waits for the interpreter may take a lock of CPython's with it, which its child then
+    never gets.
+    """
+    command = [sys.executable, __file__, str(server.port), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield _address(int(process.stdout.readline()), folder)
+        process.stdin.close()
+
+
+def _address(port: int, folder: Path) -> str:
+    return f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
 
 
 class Impostor:
@@ -55,6 +71,16 @@ def impostor(folder: Path) -> Iterator[Impostor]:
     server = Impostor()
     with _tls_server(folder, server.serve, "127.0.0.1") as server.port:
         yield server
+
+
+def _tls_to(port: int, folder: Path, name: str) -> AbstractContextManager[int]:
+    """The port of a TLS server that passes on to a port of this machine."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, thither = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_pass_on(reader, thither), _pass_on(there, writer))
+
+    return _tls_server(folder, serve, name)
 
 
 @contextmanager
@@ -94,3 +120,9 @@ async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> 
             sink.write(data)
             await sink.drain()
     sink.transport.abort()
+
+
+if __name__ == "__main__":
+    with _tls_to(int(sys.argv[1]), Path(sys.argv[2]), "127.0.0.1") as own:
+        print(own, flush=True)  # noqa: T201 - for the process that started this one
+        sys.stdin.read()

@@ -8,5 +8,5 @@
     policy      tenacity decides whether to try again, and when
 
 Celery runs, distributes, supervises and stops the work; tenacity decides about retries; Redis keeps the truth. A Celery
-message is never the only copy of an event: it carries nothing, and may be lost or doubled without harm.
+message is never the only copy of an event: it carries none, and may be lost or doubled without harm.
 """

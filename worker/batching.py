@@ -48,7 +48,7 @@ class Batcher(Generic[Request, Reply]):
         self._gathered.setdefault(key, []).append((request, waiter))
         reply: Reply | BaseException = waiter.get()
         if isinstance(reply, BaseException):
-            raise reply
+            raise reply.with_traceback(None)  # others raise the same one: it would show where each of them was
         return reply
 
     def _send(self) -> None:

@@ -7,6 +7,7 @@ crashes workers) or ``release`` (untried). What an answer means is decided by pu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -41,13 +42,14 @@ class LaneRun:
         failed: Whether an attempt has failed, so that the lane may come due by itself.
     """
 
-    __slots__ = ("_claim", "_context", "_lease", "_slot", "failed")
+    __slots__ = ("_claim", "_context", "_delivered", "_lease", "_slot", "failed")
 
     def __init__(self, context: Context, claim: Claim, claimed_at: float, slot: Slot) -> None:
         self._context = context
         self._claim = claim
         self._slot = slot
         self.failed = False
+        self._delivered: dict[bytes, Claim] = {}  # event id -> its claim, in order
         self._lease = HeldLease(claim, claimed_at, context.settings.lease_seconds, context.stop)
 
     def run(self) -> None:
@@ -57,6 +59,9 @@ class LaneRun:
             with slot:
                 following = self._deliver_or_log(claim, slot)
             if following is None:
+                return
+            if following.id in self._delivered:
+                self._mark_from(following)
                 return
             if following is not claim:
                 self._lease.renew()
@@ -105,7 +110,22 @@ class LaneRun:
     def _settle(self, claim: Claim, post_ms: int) -> Claim | None:
         self._context.pauses.end(claim)
         lease_ms = self._next_lease_ms()
-        return self._lease.write(lambda: self._context.settling.settle(claim, lease_ms=lease_ms, post_ms=post_ms))
+        following = self._lease.write(lambda: self._context.settling.settle(claim, lease_ms=lease_ms, post_ms=post_ms))
+        if following is not None:
+            self._delivered[claim.id] = claim
+        return following
+
+    def _mark_from(self, again: Claim) -> None:
+        """Redis was set back (a failover, an old file) and gives out again what it had taken for delivered.
+
+        The lane is given back, with a mark on each of its events that will be sent again.
+        """
+        delivered = list(self._delivered.values())
+        first = next(at for at, claim in enumerate(delivered) if claim.id == again.id)
+        logger.warning("event %s: Redis has been set back; what it had settled is sent again", name_of(again))
+        with contextlib.suppress(OutboxError):  # else the next claim marks the first of them
+            for claim in reversed(delivered[first:]):  # the head last: that ends the lease
+                self._context.outbox.release(claim, duplicate=True)
 
     def _bury(self, claim: Claim, why: Unsendable) -> Claim | None:
         attempts = claim.attempts().attempts

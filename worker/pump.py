@@ -37,7 +37,8 @@ WAKE_SECONDS = 1.0
 BUSY_SECONDS = 0.02
 REPLAYS_SECONDS = 1.0  # between two looks for a replay that nobody goes on with
 CLOCK_SECONDS = 1.0  # between two looks for what a step back of Redis's clock has left
-HUNG_SECONDS = 60.0
+HUNG_SECONDS = 60.0  # at least
+HUNG_TIMEOUTS = 2.5  # of a POST, at least: a process in its quarantine turn lets POSTs end, then sends one
 ITSELF_SECONDS = 2.0  # how long it delivers itself before it looks around
 BROKER_SECONDS = 30.0  # how long it does without a broker that was away
 
@@ -66,6 +67,7 @@ class Pump(threading.Thread):
         self._clock_from = 0.0
         self._pulled_back = (0, 0)
         self._unclaimed_since: float | None = None
+        self._hung_seconds = max(HUNG_SECONDS, HUNG_TIMEOUTS * self._process.settings.post_timeout_seconds)
         self._track = runtime.progress.pump()
 
     def run(self) -> None:
@@ -153,17 +155,17 @@ class Pump(threading.Thread):
         return len(state.reserved_requests) >= self._slots or self._process.delivery.running
 
     def _watch(self, unclaimed_ms: int) -> None:
-        """Leave when lanes were unclaimed in all that this pump has seen for a minute, by its own clock.
+        """Leave when lanes were unclaimed in all that this pump has seen for so long, by its own clock.
 
         How long they have lain there does not matter: nobody may have been running, or Redis may have been away.
         """
         now = time.monotonic()
         self._watch_from = now + WAKE_SECONDS
-        if unclaimed_ms < HUNG_SECONDS * 1000:
+        if unclaimed_ms < self._hung_seconds * 1000:
             self._unclaimed_since = None
         elif self._unclaimed_since is None:
             self._unclaimed_since = now
-        elif now - self._unclaimed_since > HUNG_SECONDS:
+        elif now - self._unclaimed_since > self._hung_seconds:
             self._leave(f"lanes have been due for {unclaimed_ms // 1000} s and nobody claims them")
 
     def _publish(self) -> None:
@@ -183,7 +185,7 @@ class Pump(threading.Thread):
             self._broker_from = time.monotonic() + BROKER_SECONDS
 
     def _leave(self, why: str) -> None:
-        """End the worker; if it hangs, ``Runtime.stop`` sees to it."""
+        """End the worker; if it hangs, ``Runtime.watch_stop`` ends it."""
         logger.critical("leaving: %s", why)
         self._runtime.fail()
         state.should_stop = EX_SOFTWARE  # what Celery's own signal handler does, with another exit code

@@ -62,7 +62,7 @@ class Process:
         self._app = app
 
     def publish(self) -> None:
-        """Publish one hint; only the pump does. Raises what the broker's library raises."""
+        """Publish one hint. Raises what the broker's library raises."""
         self._app.send_task("worker.deliver", retry=False)
 
     def publish_replay(self, run_id: str, turn: int) -> None:

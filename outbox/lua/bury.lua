@@ -16,4 +16,8 @@ if status == 'ALREADY' then
 end
 bury_head(lane, id, head, group, meta)
 give_back_probe(lane)
-return {'BURIED', go_on(lane, redis.call('LINDEX', lane_key(lane), 0), token, worker, lease_ms, version)}
+local following = go_on(lane, redis.call('LINDEX', lane_key(lane), 0), token, worker, lease_ms, version)
+if following == '' then -- nothing was sent, and nothing will be
+  give_back_token(lane)
+end
+return {'BURIED', following}

@@ -30,11 +30,12 @@ local function take(lane, stored, left)
     redis.call('HDEL', lease, lane)
     return nil
   end
+  local tried = known(lane, record, stored, left)
   if version_of(record) > tonumber(version) then
+    redis.call('HDEL', lease, lane)
     redis.call('ZADD', due_key(lane), now + NEWER_MS, lane)
     return nil
   end
-  local tried = known(lane, record, stored, left)
   if crashes(tried) then
     redis.call('HDEL', lease, lane)
     schedule(lane, now, tried)

@@ -42,12 +42,12 @@ local function sendable(lane)
     redis.call('HDEL', lease, lane)
     return nil
   end
+  local tried = known(lane, record, redis.call('HGET', trying, lane), redis.call('HGET', lease, lane))
+  redis.call('HDEL', lease, lane)
   if version_of(record) > tonumber(version) then
     redis.call('ZADD', quarantine, now + NEWER_MS, lane)
     return nil
   end
-  local tried = known(lane, record, redis.call('HGET', trying, lane), redis.call('HGET', lease, lane))
-  redis.call('HDEL', lease, lane)
   if waits_for_guest(lane, record, quarantine) then
     return nil
   end

@@ -3,19 +3,22 @@
 -- ARGV: prefix id burial run limit
 -- Returns: {'REPLAYED' | 'GONE' | 'INVALID' | 'PAUSED' | 'FULL'}
 -- Invariant: fewer than limit events of the run wait in lanes before this one joins them, and nothing goes to an app that is
---   paused. An event that was buried as invalid stays: the tracker would refuse it again.
+--   paused. An event that was buried as invalid stays: the tracker would refuse it again. So do bytes that are too short for
+--   a record: they have no id, and no worker could read them.
 -- burial is the letter's place in the order of burial: one that has another place died after the run began, so the letter
 -- that was meant is gone.
 -- Shared: clock pump record books tail letter replays
 local books, apps, wake, wake_delivery, lingering, replaying, dead, dead_apps, dead_groups = unpack(KEYS)
 local prefix, id, burial, run, limit = unpack(ARGV)
 -- body
+local HEADER_BYTES = 45 -- of a record
+
 local data = redis.call('HGET', dead, id)
 local letter = data and read_letter(data)
 if not letter or letter.burial ~= tonumber(burial) then
   return {'GONE'}
 end
-if string.match(letter.group, '[^\t]*$') == 'invalid' then
+if string.match(letter.group, '[^\t]*$') == 'invalid' or #letter.record < HEADER_BYTES then
   return {'INVALID'}
 end
 local app = string.match(letter.lane, '^[^/]*')

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, bury, claim, letter, put
+from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, bury, claim, letter, letter_keys, put, replay
 from lanes import replay as replay_one
 
 from insend_relay.operations import dead
@@ -201,6 +201,21 @@ def test_a_letter_whose_meta_cannot_be_read_is_listed_with_what_is_left(outbox: 
     (found,) = DeadLetters(outbox).scan()
     assert (found.app, found.type, found.reason, found.outcome) == ("shop", "link", "answered 400", "none")
     assert found.payload == b'{"a":1}'
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 30], ids=len)
+def test_each_head_that_is_no_record_is_a_letter_of_its_own_that_is_not_replayed(outbox: Outbox, data: bytes) -> None:
+    for lane in (ALICE, BOB):
+        put(outbox, lane)
+        outbox.read("LSET", outbox.keys.lane(lane), 0, data)
+    for held in claim(outbox):
+        outbox.bury(held, type="?", reason="undecodable", meta=b"{}", lease_ms=0)
+    found = list(DeadLetters(outbox).scan())
+    assert [letter.payload for letter in found] == [data] * 2
+    assert not any(letter.replayable for letter in found)
+    assert {replay(outbox, letter.id.bytes) for letter in found} == {b"INVALID"}
+    assert all(DeadLetters(outbox).discard(letter.id) for letter in found)
+    assert outbox.read("EXISTS", *letter_keys(outbox)) == 0
 
 
 def test_a_record_that_is_cut_short_is_still_a_letter() -> None:

@@ -82,6 +82,18 @@ def test_lanes_given_back_untried_after_an_outage_leave_their_tokens_to_others(o
     assert len(claim(outbox)) == 2
 
 
+def test_a_burial_without_a_post_leaves_its_token_to_others_when_its_lane_does_not_go_on(outbox: Outbox) -> None:
+    trip(outbox, lanes=5)
+    pause_elapses(outbox)
+    (probe,) = claim(outbox)
+    outbox.settle(probe, lease_ms=0)
+    first, second = claim(outbox, room=10)
+    assert claim(outbox) == []
+    bury(outbox, first)
+    bury(outbox, second)
+    assert len(claim(outbox)) == 2
+
+
 def test_only_the_claim_with_this_token_is_given_back(outbox: Outbox) -> None:
     put(outbox, ALICE)
     token = new_token()

@@ -422,6 +422,15 @@ def test_a_pump_hears_of_quarantine_when_a_process_may_take_the_turn_and_the_wat
     assert outbox.look(60_000) == (True, 0)
 
 
+def test_a_pump_hears_of_quarantine_behind_many_apps_from_which_nothing_can_be_claimed(outbox: Outbox) -> None:
+    quarantine(outbox)
+    others = [item for number in range(64) for item in (0, f"app-{number:02}")]
+    outbox.read("ZADD", outbox.keys.quarantine_apps, *others)
+    assert outbox.look(60_000) == (True, 0)
+    process = Process(outbox)
+    assert [claimed.lane for _ in range(2) if (claimed := process.claim())] == [str(ALICE)]
+
+
 def test_a_step_back_of_the_clock_does_not_keep_an_event_in_quarantine(outbox: Outbox) -> None:
     quarantine(outbox, ALICE)
     quarantine(outbox, BOB)

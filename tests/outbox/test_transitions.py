@@ -204,6 +204,21 @@ def test_a_head_of_a_newer_version_is_left_to_a_newer_worker_for_five_seconds(ou
     assert books(outbox)["waiting"] == 2
 
 
+def test_a_lease_that_a_newer_worker_left_on_a_newer_head_counts_once_and_ends(outbox: Outbox) -> None:
+    put(outbox)
+    (data,) = outbox.read("LRANGE", outbox.keys.lane(ALICE), 0, -1)
+    claim_one(outbox, worker="newer")
+    outbox.read("LSET", outbox.keys.lane(ALICE), 0, bytes([record.VERSION + 1]) + data[1:])
+    for _ in range(3):
+        come_due(outbox)
+        assert claim(outbox) == []
+    assert outbox.read("HGET", outbox.keys.lease, str(ALICE)) is None
+    outbox.read("LSET", outbox.keys.lane(ALICE), 0, data)
+    come_due(outbox)
+    assert claim_one(outbox).attempts().abandoned == 1
+    assert ledger(outbox, "duplicates_possible") == [1]
+
+
 def test_a_claim_that_finds_only_newer_records_leaves_the_ledger_alone(outbox: Outbox) -> None:
     put(outbox)
     before = outbox.read("HGETALL", outbox.keys.ledger)

@@ -12,7 +12,7 @@ from typing import Any
 import hookless
 import pytest
 import redis
-from tls_redis import behind_tls
+from tls_redis import behind_tls_of_a_process
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.outbox.record import Record
@@ -59,7 +59,7 @@ def test_a_child_closes_its_copy_of_the_parents_connection_without_a_word(
 ) -> None:
     with (
         EmbeddedRedis(tmp_path, server="redis") as server,
-        behind_tls(server, tmp_path) as url,
+        behind_tls_of_a_process(server, tmp_path) as url,
         InSend(**ACCOUNT, redis_url=url, namespace=namespace) as insend,
     ):
         calls(insend, 0, 1)

@@ -364,7 +364,9 @@ def test_a_record_that_cannot_be_read_is_buried_with_its_bytes(
 CUT = record.encode(record.Record(bytes(16), 1, 1, 0, "", payload("1", 7)))[:-1]  # within its compressed payload
 
 
-@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 44 + b"\xff", CUT], ids=len)
+@pytest.mark.parametrize(
+    "data", [b"", b"\x01", b"\x01" * 20, b"\x01" * 44 + b"\xff", b"\x01" * 44 + b"\xff" * 9, CUT], ids=len
+)
 def test_bytes_that_are_no_record_at_all_stop_nobody(
     append: Append, delivering: Delivering, outbox: Outbox, data: bytes
 ) -> None:

@@ -63,7 +63,7 @@ def test_events_go_all_the_way_by_tls_as_a_user_of_our_own(
     assert insend_command("audit").exit_code == 0
     assert "as the user relay" in insend_command("doctor").stdout
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
     assert PASSWORD not in worker.log.read_text()
 
 

@@ -31,7 +31,7 @@ def test_a_worker_is_alive_until_it_is_stopped(start_worker: StartWorker, outbox
     wait_until(lambda: workers(outbox).alive == 1)
     assert str(workers(outbox).last).endswith(f":{worker.process.pid}")
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
     assert workers(outbox) == NO_WORKERS
 
 

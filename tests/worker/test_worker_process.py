@@ -69,7 +69,7 @@ def test_a_worker_told_to_stop_under_load_loses_nothing_and_posts_nothing_twice(
     worker = start_worker(pool=pool)
     wait_until(lambda: len(sandbox.requests) > 50)
     worker.signal(signal.SIGTERM, group=group)
-    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
     books = ledger(outbox)
     posted = Counter((request.visitor_uid, request.properties["number"]) for request in sandbox.requests)
     assert max(posted.values()) == 1
@@ -86,7 +86,7 @@ def test_a_call_that_does_not_end_is_cut_at_shutdown_and_marked(
     worker = start_worker(stop_seconds=4)
     wait_until(lambda: len(sandbox.requests) == 1)
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
     assert outbox.read("HLEN", outbox.keys.lease) == 0
     assert (ledger(outbox)["waiting"], ledger(outbox)["duplicates_possible"]) == (1, 1)
 
@@ -314,7 +314,7 @@ def test_a_unix_socket_will_do(tmp_path: Path, start_worker: StartWorker, sandbo
         outbox.append(Lane(APP, "v", "1"), new_id(), payload("1", 1))
         drained(outbox)
         worker.signal(signal.SIGTERM, group=False)
-        assert worker.process.wait(PATIENCE_SECONDS) == 0
+        assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
         assert set(client.info("keyspace")) == {"db2"}
     assert len(sandbox.received) == 1
 
@@ -330,7 +330,7 @@ def test_a_worker_moves_on_what_a_producer_of_its_machine_has_left_in_the_spool(
     assert [event.properties["number"] for event in sandbox.received] == list(range(20))
     assert not spool.may_hold()
     worker.signal(signal.SIGTERM, group=False)
-    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    assert worker.process.wait(PATIENCE_SECONDS) == 0, worker.log.read_text()
 
 
 def test_redis_restarting_under_load_loses_nothing_and_keeps_the_order(

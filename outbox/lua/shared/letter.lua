@@ -20,8 +20,10 @@ end
 
 -- lane is '' for an event that names no usable visitor; its letter belongs to the app all the same.
 local function put_letter(id, app, lane, group, meta, record)
-  id = id .. string.rep('\0', 16 - #id) -- of bytes that are no record
   local burial = redis.call('HINCRBY', ledger, 'burials', 1)
+  if #id < 16 then -- of bytes that are no record; others may have the same
+    id = string.sub(redis.sha1hex(lane .. ' ' .. burial), 1, 16)
+  end
   redis.call('HSET', dead, id, struct.pack('>BI8I8I2c0I2c0I2c0I4', 1, now, burial, #app, app, #lane, lane, #group, group, #meta)
     .. meta .. record)
   redis.call('ZADD', dead_index_key(app), seq_of(record), id)

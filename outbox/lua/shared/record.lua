@@ -22,14 +22,21 @@ local function has(record, flag)
 end
 
 -- The code of the event type, 0 when none can be read; the revenue in units of 1/10,000, or nil; whether the event has one
--- that is unknown. One look at the two bytes is enough for most events.
+-- that is unknown, as one is that no producer has written: Lua's numbers are exact below 2^53 only. One look at the two bytes
+-- is enough for most events.
 local function type_and_revenue(record)
+  local TOO_LARGE = 9007199254740992
+
   local code, flags = string.byte(record, 44, 45)
   if not flags or flags % 4 == 0 then
     return code or 0, nil, false
   end
   if has(record, 1) and #record >= 53 then
-    return code, struct.unpack('>I8', record, 46), false
+    local revenue = struct.unpack('>I8', record, 46)
+    if revenue < TOO_LARGE then
+      return code, revenue, false
+    end
+    return code, nil, true
   end
   return code, nil, has(record, 2)
 end
