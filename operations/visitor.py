@@ -6,11 +6,13 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Literal
 
-from insend_relay.operations.dead import DeadLetters
+from insend_relay.operations.dead import DeadLetters, Filter
 from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span
 from insend_relay.outbox import record
+from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import Busy, NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import holder_of
@@ -22,6 +24,7 @@ from insend_relay.outbox.trying import Tried
 
 OPERATOR = "operator"
 LANE_KINDS: tuple[Literal["v", "g"], ...] = ("v", "g")
+ID_BYTES = 16
 LEASE_MS = 10_000  # for the one round trip between seizing a lane and burying its head
 _OUTCOME = re.compile(r"(refused|answered|unknown)\b(?: (\d{3}))?(?:: )?(.*)", re.DOTALL)
 
@@ -80,7 +83,7 @@ def bury_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
         attempts=tried.attempts,
     )
     outbox.bury(claim, type=kind, reason=OPERATOR, meta=meta, lease_ms=0)
-    return uuid.UUID(bytes=claim.id)
+    return _letter_id(outbox, claim)
 
 
 def discard_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
@@ -89,6 +92,17 @@ def discard_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
     if not DeadLetters(outbox).discard(buried):
         raise Busy(f"{buried} was replayed or discarded by somebody else meanwhile")
     return buried
+
+
+def _letter_id(outbox: Outbox, claim: Claim) -> uuid.UUID:
+    """The id of the letter that the head has become: the head's, or the letter's own when the head is too short."""
+    if len(claim.id) == ID_BYTES:
+        return uuid.UUID(bytes=claim.id)
+    letters = DeadLetters(outbox).scan(Filter(app=claim.app, reason=OPERATOR))
+    same = [letter for letter in letters if str(letter.lane) == claim.lane and letter.record == claim.data]
+    if not same:
+        raise Busy(f"the first event of {claim.lane} was replayed or discarded by somebody else meanwhile")
+    return max(same, key=attrgetter("burial")).id
 
 
 def explain(

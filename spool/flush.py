@@ -28,7 +28,7 @@ from insend_relay.outbox.store import Outbox
 from insend_relay.spool.spool import Kept, Spool
 
 BATCH = 200  # rows between two writes to the file
-UNDROPPED = 600  # rows that Redis may have and the file too, when the disk has no room even to drop them
+UNDROPPED = 600  # of the file's first rows, so many at most may be in Redis too: it remembers 1,024 (``entrance.lua``)
 REPLICA_MS = 1_000  # what a batch waits for its replica
 FSYNC_MS = 3_000  # and for the disk: appendfsync everysec needs up to 2 s
 DROP_SECONDS = 5.0  # what such a write may wait for others
@@ -55,9 +55,9 @@ def flush(
             stays where it is.
         SpoolError: The file will not do.
     """
-    moved = undropped = 0
+    moved = 0
     confirming = _Confirming(outbox, durability)
-    while not stop() and (rows := spool.first(BATCH)):
+    while not stop() and (rows := _next(spool)):
         confirming.prepare(rows)
         last = 0
         try:
@@ -68,13 +68,32 @@ def flush(
                 last = row.row
         except BaseException:
             if last and not confirming.asks(rows):  # else they stay: known to Redis, and confirmed with the next
-                undropped = _drop(spool, last, undropped + len(rows))
+                _drop(spool, last)
             raise
         if last:
             confirming.confirm([row for row in rows if row.row <= last])
-            undropped = _drop(spool, last, undropped + len(rows))
+            _drop(spool, last)
     spool.lower(deadline=time.monotonic() + DROP_SECONDS)
     return moved
+
+
+def _next(spool: Spool) -> list[Kept]:
+    """The rows to move next, none so far behind the file's first that Redis could forget what it has of the file.
+
+    The file alone sets the bound, for all calls and processes together: a process that does not know what another could
+    not drop begins at the file's first row, and Redis must still know each row that it has.
+
+    Raises:
+        SpoolError: The bound is reached, and the file will not drop what Redis has.
+    """
+    rows = spool.first(BATCH)
+    if not rows:
+        return []
+    oldest = spool.oldest()
+    if rows[0].row >= oldest + UNDROPPED:
+        oldest = rows[0].row
+        spool.drop(oldest - 1, deadline=time.monotonic() + DROP_SECONDS)
+    return [row for row in rows if row.row < oldest + UNDROPPED]
 
 
 def _move(spool: Spool, outbox: Outbox, row: Kept) -> int:
@@ -142,15 +161,10 @@ class _Confirming:
         return asking.heard(said)
 
 
-def _drop(spool: Spool, last: int, undropped: int) -> int:
-    """Drop what Redis has; how many could not be dropped by now, because the disk is full."""
-    try:
+def _drop(spool: Spool, last: int) -> None:
+    """Drop what Redis has; when the disk is full, it is dropped with what comes later (``_next``)."""
+    with contextlib.suppress(SpoolError):
         spool.drop(last, deadline=time.monotonic() + DROP_SECONDS)
-    except SpoolError:
-        if undropped >= UNDROPPED:
-            raise
-        return undropped
-    return 0
 
 
 class Flusher:

@@ -143,6 +143,11 @@ class Spool:
         rows = self._file.read(query, max(after, self._file.after), most)
         return [_kept(self._file.name, row) for row in rows]
 
+    def oldest(self) -> int:
+        """The file's first row, whether Redis has it already or not; 0 without one."""
+        ((row,),) = self._file.read("SELECT ifnull(min(row), 0) FROM events")
+        return int(row)
+
     def unreadable(self) -> list[Unreadable]:
         """The rows that were put aside."""
         rows = self._file.read("SELECT rowid, app, lane, header, payload FROM unreadable")

@@ -207,6 +207,23 @@ def test_discarding_the_head_leaves_no_letter(outbox: Outbox) -> None:
     assert books(outbox) == {"accepted": 1, "delivered": 0, "waiting": 0, "dead": 0, "discarded": 1}
 
 
+@pytest.mark.parametrize("uid", ["alice", "u" * 200])
+@pytest.mark.parametrize("head", [b"?", bytes(32)])
+def test_a_head_that_is_too_short_to_have_an_id_is_buried_or_discarded_too(
+    outbox: Outbox, head: bytes, uid: str
+) -> None:
+    lane, other = Lane("shop", "v", uid), Lane("shop", "v", "another")
+    for one in (other, lane):
+        put(outbox, one)
+        outbox.read("LSET", outbox.keys.lane(one), 0, head)
+    put(outbox, lane)
+    discard_head(outbox, lane)
+    assert books(outbox) == {"accepted": 3, "delivered": 0, "waiting": 2, "dead": 0, "discarded": 1}
+    assert [len(data) > len(head) for data in outbox.read("LRANGE", outbox.keys.lane(lane), 0, -1)] == [True]
+    found = DeadLetters(outbox).get(bury_head(outbox, other))
+    assert (str(found.lane), found.record) == (str(other), head)
+
+
 @pytest.mark.parametrize("take", [bury_head, discard_head])
 def test_nothing_is_taken_from_an_empty_lane_or_from_a_worker(outbox: Outbox, take: object) -> None:
     assert callable(take)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 import threading
 import time
@@ -26,6 +28,9 @@ from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.spool.flush import Flusher, flush
 from insend_relay.spool.spool import Spool
+
+# SQLite itself refuses to delete, in every process, as on a disk that has no room even for that.
+FULL = "CREATE TRIGGER full BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
 
 
 @pytest.fixture
@@ -179,6 +184,37 @@ def test_and_a_flush_does_not_go_further_than_redis_remembers(
     spool._file.after = 0  # as in another process
     assert flush(spool, outbox) == 1_000
     assert ledger(outbox, "accepted") == [1_000]
+
+
+@pytest.mark.parametrize("at_once", [70, 1_300])
+def test_nor_do_many_flushes_together_so_a_new_process_doubles_nothing(
+    spool: Spool, outbox: Outbox, at_once: int
+) -> None:
+    entries = [event() for _ in range(1_300)]
+    keep(spool, *entries)
+    with spool._file.transaction(time.monotonic() + 60) as connection:
+        connection.execute(FULL)
+    for _ in range(20):
+        left = itertools.chain(itertools.repeat(False, at_once), itertools.repeat(True))
+        with contextlib.suppress(SpoolError):
+            flush(spool, outbox, stop=left.__next__)
+    moved = ledger(outbox, "accepted")
+    with spool._file.transaction(time.monotonic() + 60) as connection:
+        connection.execute("DROP TRIGGER full")
+    spool._file.after = 0  # as in another process
+    assert flush(spool, outbox) == 1_300
+    assert (moved, ledger(outbox, "accepted")) == ([600], [1_300])
+    assert waiting(outbox) == [entry.id.bytes for entry in entries]
+    assert spool.look().events == 0
+
+
+def test_rows_far_apart_in_the_file_are_moved_all_the_same(spool: Spool, outbox: Outbox) -> None:
+    keep(spool, *(event() for _ in range(1_300)))
+    spool.remove(
+        [row.row for row in spool.first(1_300) if row.row not in {1, 2, 700, 1_300}], deadline=time.monotonic() + 60
+    )
+    assert (flush(spool, outbox), spool.look().events) == (4, 0)
+    assert ledger(outbox, "accepted") == [4]
 
 
 def test_what_is_on_this_disk_leaves_it_when_it_is_on_redis_s(
