@@ -148,6 +148,7 @@ class Life(Corrections, RuleBasedStateMachine):
     def settle(self, *, several: list[int], more: bool) -> None:
         app, claims = self.holders_together(several)
         worths = [self.model.holds(claim) for claim in claims]
+        self.model.count("duplicates_possible", sum(self.is_sent_again(claim) for claim in claims))
         following = self.outbox.settle_all(app, [Delivered(claim, LEASE_MS if more else 0) for claim in claims])
         delivered = [claim for claim, worth in zip(claims, worths, strict=True) if worth == "HEAD"]
         for claim in delivered:
@@ -160,6 +161,13 @@ class Life(Corrections, RuleBasedStateMachine):
         for claim, worth, head in zip(claims, worths, following, strict=True):
             self.follow(claim, worth, head, more=more)
 
+    def is_sent_again(self, claim: Claim) -> bool:
+        """Whether a 200 comes for an event that still stands there without this lease, and is not marked yet."""
+        events = self.model.lines[claim.lane].events
+        marked = self.outbox.read("ZSCORE", self.outbox.keys.doubtful, claim.id) is not None
+        is_head = bool(events) and events[0].id == claim.id
+        return is_head and not marked and self.model.holds(claim) == "SUPERSEDED"
+
     @precondition(lambda self: self.claims)
     @rule(pick=picks, more=yes_or_no, reason=reasons)
     def bury(self, *, pick: int, more: bool, reason: str) -> None:
@@ -169,6 +177,8 @@ class Life(Corrections, RuleBasedStateMachine):
         if worth == "HEAD":
             self.buried(claim, reason)
         self.follow(claim, worth, following, more=more)
+        if worth == "HEAD" and following is None:
+            self.model.give_back_token(claim.app)
 
     def buried(self, claim: Claim, reason: str) -> None:
         event = self.model.leave(claim.lane, "returned")
@@ -190,9 +200,10 @@ class Life(Corrections, RuleBasedStateMachine):
         line = self.model.lines[claim.lane]
         worth = self.model.holds(claim)
         assert self.outbox.release(claim, duplicate=duplicate) == (worth == "HEAD")
+        if worth != "SUPERSEDED":
+            self.model.count("duplicates_possible", int(duplicate))
         if worth == "HEAD":
             line.standing = "ready"
-            self.model.count("duplicates_possible", int(duplicate))
             self.model.give_back_token(claim.app)
 
     @precondition(lambda self: self.claims)
