@@ -137,7 +137,11 @@ class Delivery:
             self._time_slice,
             Quarantine(QuarantineTurn(outbox, self.worker)),
         )
-        return ClaimLoop(context, self._outbox.redis, self.worker, self._track)
+        try:
+            return ClaimLoop(context, self._outbox.redis, self.worker, self._track)
+        except RuntimeError:  # no more threads
+            self._pipeline.close()
+            raise
 
     def _close(self) -> None:
         self._drain()

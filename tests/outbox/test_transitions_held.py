@@ -30,6 +30,7 @@ from lanes import (
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim, Delivered
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -318,29 +319,36 @@ def test_a_holder_whose_lane_was_claimed_anew_changes_nothing_at_all(
     assert snapshot(outbox) == before
 
 
+def without_marks(outbox: Outbox) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    """All keys but the ledger, and the ledger, both without what says which events may have been sent twice."""
+    keys = {key: dump for key, dump in snapshot(outbox).items() if not key.endswith((b":doubtful", b":ledger"))}
+    ledger = pairs(outbox.read("HGETALL", outbox.keys.ledger))
+    return keys, {name: count for name, count in ledger if name != b"duplicates_possible"}
+
+
 @ending
-def test_a_holder_that_gave_its_lane_back_changes_nothing_at_all(
+def test_a_holder_that_gave_its_lane_back_changes_nothing_but_a_mark(
     outbox: Outbox, end: Callable[[Outbox, Claim], object]
 ) -> None:
     put(outbox)
     stale = claim_one(outbox)
     outbox.release(stale)
-    before = snapshot(outbox)
+    before = without_marks(outbox)
     assert not end(outbox, stale)
-    assert snapshot(outbox) == before
+    assert without_marks(outbox) == before
 
 
 @giving_back
-def test_giving_a_lane_back_for_an_event_that_is_gone_changes_nothing_at_all(
+def test_giving_a_lane_back_for_an_event_that_is_gone_changes_nothing_but_a_mark(
     outbox: Outbox, end: Callable[[Outbox, Claim], object]
 ) -> None:
     put(outbox)
     put(outbox)
     held = claim_one(outbox)
     outbox.settle(held, lease_ms=LEASE_MS)
-    before = snapshot(outbox)
+    before = without_marks(outbox)
     assert end(outbox, held) is False
-    assert snapshot(outbox) == before
+    assert without_marks(outbox) == before
 
 
 def test_a_holder_past_its_lease_that_nobody_replaced_may_still_settle(outbox: Outbox) -> None:
