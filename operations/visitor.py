@@ -82,7 +82,8 @@ def bury_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
         answer=answer,
         attempts=tried.attempts,
     )
-    outbox.bury(claim, type=kind, reason=OPERATOR, meta=meta, lease_ms=0)
+    if not outbox.bury(claim, type=kind, reason=OPERATOR, meta=meta, lease_ms=0).held:
+        raise Busy(f"the first event of {lane} was taken by a worker meanwhile: try again in a moment")
     return _letter_id(outbox, claim)
 
 

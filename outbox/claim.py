@@ -63,6 +63,18 @@ class Delivered(NamedTuple):
     post_ms: int | None = None
 
 
+class Buried(NamedTuple):
+    """What became of a head that was to be a dead letter.
+
+    Attributes:
+        held: Whether the caller held the lane, so that it is one now; it may have been one before (a repeated call).
+        following: The lane's next head, leased; None as for ``settle``.
+    """
+
+    held: bool
+    following: Claim | None
+
+
 class Claims(list[Claim]):
     """The lanes that one claim has leased.
 

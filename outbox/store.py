@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from insend_relay.outbox import record
-from insend_relay.outbox.claim import Claim, Claims, Delivered
+from insend_relay.outbox.claim import Buried, Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor, check_server, errors_mapped
 from insend_relay.outbox.entry import DIRECT, Appended, Entry, InvalidEntry, Way
 from insend_relay.outbox.errors import Busy, NewerLayout, OutboxFull
@@ -231,7 +231,7 @@ class Outbox:
         status = self._run("release", lane=claim.lane, token=claim.token, id=claim.id, duplicate=_flag(duplicate))[0]
         return bool(status == b"RELEASED")
 
-    def bury(self, claim: Claim, *, type: str, reason: str, meta: bytes, lease_ms: int) -> Claim | None:
+    def bury(self, claim: Claim, *, type: str, reason: str, meta: bytes, lease_ms: int) -> Buried:
         """The head becomes a dead letter with no attempt: unreadable, poison, or an operator's wish.
 
         Args:
@@ -240,11 +240,8 @@ class Outbox:
             reason: Why, in a few words that many letters share.
             meta: From ``letter_meta``.
             lease_ms: As in ``settle``.
-
-        Returns:
-            The lane's next head, as ``settle`` does.
         """
-        reply = self._run(
+        status, following = self._run(
             "bury",
             lane=claim.lane,
             token=claim.token,
@@ -254,7 +251,7 @@ class Outbox:
             lease_ms=lease_ms,
             version=record.VERSION,
         )
-        return claim.following(reply[1])
+        return Buried(status != b"SUPERSEDED", claim.following(following))
 
     def look(self, hint_ms: int) -> tuple[bool, int]:
         """For the pump: whether to publish a hint now, and for how many ms a claimable lane has been left lying."""

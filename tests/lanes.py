@@ -11,7 +11,7 @@ from counting import counts
 from insend_relay.operations import dead
 from insend_relay.operations.books import read_counts
 from insend_relay.outbox import record
-from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.claim import Buried, Claim
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import letter_meta
 from insend_relay.outbox.store import Outbox
@@ -40,8 +40,13 @@ def claim_one(outbox: Outbox, worker: str = "worker-1") -> Claim:
     return only
 
 
-def bury(outbox: Outbox, held: Claim, *, reason: str = "answered 400", **more: Any) -> Claim | None:
-    """Bury a claim's head as a purchase that was answered 400."""
+def bury(outbox: Outbox, held: Claim, **more: Any) -> Claim | None:
+    """Bury a claim's head as a purchase that was answered 400; the next head."""
+    return buried(outbox, held, **more).following
+
+
+def buried(outbox: Outbox, held: Claim, *, reason: str = "answered 400", **more: Any) -> Buried:
+    """The same, with what became of it."""
     meta = letter_meta(outcome="answered", status=400)
     return outbox.bury(held, **{"type": "purchase", "reason": reason, "meta": meta, "lease_ms": LEASE_MS, **more})
 

@@ -130,13 +130,14 @@ class LaneRun:
     def _bury(self, claim: Claim, why: Unsendable) -> Claim | None:
         attempts = claim.attempts().attempts
         burial = burial_of(claim, why.outcome, why.reason, attempts=attempts, lease_ms=self._next_lease_ms())
-        following = self._lease.write(
+        buried = self._lease.write(
             lambda: self._context.outbox.bury(
                 claim, type=burial.type, reason=burial.reason, meta=burial.meta, lease_ms=burial.lease_ms
             )
         )
-        log_burial(claim, burial)
-        return following
+        if buried.held:
+            log_burial(claim, burial)
+        return buried.following
 
     def _release(self, claim: Claim, *, duplicate: bool = False) -> Claim | None:
         self._lease.write(lambda: self._context.outbox.release(claim, duplicate=duplicate))

@@ -12,6 +12,7 @@ from lanes import (
     GUEST,
     LEASE_MS,
     books,
+    buried,
     bury,
     claim,
     claim_one,
@@ -317,6 +318,18 @@ def test_a_holder_whose_lane_was_claimed_anew_changes_nothing_at_all(
     before = snapshot(outbox)
     assert not end(outbox, stale)
     assert snapshot(outbox) == before
+
+
+def test_a_burial_says_whether_the_event_is_a_dead_letter_now(outbox: Outbox) -> None:
+    put(outbox)
+    stale = claim_one(outbox)
+    come_due(outbox)
+    holder = claim_one(outbox)
+    assert [buried(outbox, held).held for held in (stale, holder, holder)] == [False, True, False]
+    put(outbox)
+    put(outbox)
+    holder = claim_one(outbox)
+    assert [buried(outbox, holder).held for _ in range(2)] == [True, True], "the lane went on under the same lease"
 
 
 def without_marks(outbox: Outbox) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
