@@ -47,6 +47,7 @@ from insend_relay.operations.books import events_waiting
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.spool.spool import Spool
 from insend_relay.worker.head import CRASHED, UNDECODABLE
@@ -257,14 +258,25 @@ class Run:
     def must_deliver(self, events: list[Event], when: str) -> None:
         """Wait until the tracker has accepted these; one that is late is wrong.
 
+        What is sent beside an event that kills its worker may rightly wait until that one is a dead letter.
+
         Args:
             events: Which.
             when: Since what moment they should be delivered, for the sentence that says what is wrong.
         """
         seconds = DELIVERY_SECONDS * self.patience
+        self.with_workers(lambda: not self._deadly_ones_wait(), DRAIN_SECONDS * self.patience)
         if not self.with_workers(lambda: all(map(self.tracker.has, events)), seconds):
             late = [event.person for event in events if not self.tracker.has(event)]
             self.wrong.append(f"not delivered {seconds:g} s {when}: {late}")
+
+    def _deadly_ones_wait(self) -> bool:
+        people = {event.person for event in self.sender.deadly}
+        lanes = [self.outbox.keys.lane(Lane("chaos", "v", person)) for person in people]
+        try:
+            return bool(lanes) and bool(self.outbox.read("EXISTS", *lanes))
+        except OutboxError:
+            return True
 
     def with_workers(self, so: Callable[[], object], seconds: float) -> bool:
         """Whether something came about, after at most so long; workers that have ended are started again meanwhile."""
