@@ -24,7 +24,6 @@ from insend_relay.outbox.trying import Tried
 
 OPERATOR = "operator"
 LANE_KINDS: tuple[Literal["v", "g"], ...] = ("v", "g")
-ID_BYTES = 16
 LEASE_MS = 10_000  # for the one round trip between seizing a lane and burying its head
 _OUTCOME = re.compile(r"(refused|answered|unknown)\b(?: (\d{3}))?(?:: )?(.*)", re.DOTALL)
 
@@ -91,18 +90,18 @@ def discard_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
     """Give the lane's first event up for good; returns its id. Raises as ``bury_head`` does."""
     buried = bury_head(outbox, lane)
     if not DeadLetters(outbox).discard(buried):
-        raise Busy(f"{buried} was replayed or discarded by somebody else meanwhile")
+        raise Busy(f"{buried} has meanwhile been replayed or discarded by another command")
     return buried
 
 
 def _letter_id(outbox: Outbox, claim: Claim) -> uuid.UUID:
     """The id of the letter that the head has become: the head's, or the letter's own when the head is too short."""
-    if len(claim.id) == ID_BYTES:
+    if len(claim.id) == record.ID_BYTES:
         return uuid.UUID(bytes=claim.id)
     letters = DeadLetters(outbox).scan(Filter(app=claim.app, reason=OPERATOR))
     same = [letter for letter in letters if str(letter.lane) == claim.lane and letter.record == claim.data]
     if not same:
-        raise Busy(f"the first event of {claim.lane} was replayed or discarded by somebody else meanwhile")
+        raise Busy(f"the first event of {claim.lane} has meanwhile been replayed or discarded by another command")
     return max(same, key=attrgetter("burial")).id
 
 

@@ -17,7 +17,7 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import group, letter_meta
 from insend_relay.outbox.masked import masked
 from insend_relay.outbox.person import Named, named_by
-from insend_relay.outbox.record import draft
+from insend_relay.outbox.record import ID_BYTES, draft
 from insend_relay.outbox.scripts import Call, Calls
 
 
@@ -51,7 +51,6 @@ class Way(NamedTuple):
 
 
 DIRECT = Way()
-_ID_BYTES = 16
 
 
 @masked("id")
@@ -117,9 +116,9 @@ class Entry(NamedTuple):
                 return Appended(self.id, duplicate=False)
             case [b"ERASED"]:
                 return Appended(self.id, duplicate=False, erased=True)
-            case [b"DUPLICATE", bytes() as first] if len(first) == _ID_BYTES + DIGEST_BYTES:
-                mismatch = first[_ID_BYTES:] != self._digest()
-                return Appended(uuid.UUID(bytes=first[:_ID_BYTES]), duplicate=True, mismatch=mismatch)
+            case [b"DUPLICATE", bytes() as first] if len(first) == ID_BYTES + DIGEST_BYTES:
+                mismatch = first[ID_BYTES:] != self._digest()
+                return Appended(uuid.UUID(bytes=first[:ID_BYTES]), duplicate=True, mismatch=mismatch)
         raise _not_ours(reply)
 
 

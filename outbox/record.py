@@ -46,6 +46,7 @@ VERSION = 1
 _LAST_MS = 2**48 - 1
 _HEADER = struct.Struct(">BQQ16sQBBBB")
 HEADER_BYTES = _HEADER.size  # bytes that are fewer are no record of any version
+ID_BYTES = 16
 _REVENUE, _REVENUE_UNKNOWN, _ORDER, _TRACE, _GUEST_UID, _UID = 1, 2, 4, 8, 16, 32
 _FLAGS = 63
 _KINDS: tuple[Kind, ...] = get_args(Kind)

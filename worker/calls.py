@@ -1,7 +1,7 @@
 """The calls to the tracker that are in flight in one thread: each has a deadline, and all can be cut at shutdown.
 
-All have the same time. So they reach their deadlines in the order in which they began, and one timer, set to the oldest
-call, serves them all: a timer for each would cost 2 us.
+All have the same time limit. So they reach their deadlines in the order in which they began, and one timer, set for the
+oldest call, serves all of them: a timer for each would cost 2 us.
 """
 
 from __future__ import annotations

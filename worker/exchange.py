@@ -75,7 +75,7 @@ def receive(connection: Any) -> Answer:
         if not reader.has_status():
             raise
     else:
-        if not (reader.status or reader.has_status()):
+        if not reader.has_status():
             raise NoAnswer("connection broken" if reader.left else "no status within 128 KB")
     return reader.answer()
 
@@ -125,7 +125,7 @@ class _Reader:
 
     def answer(self) -> Answer:
         """What was read, once there is a status."""
-        body = self._body if len(self._body) < self._enough else self._body[: min(self._enough, BODY_BYTES)]
+        body = self._body[: min(self._enough, BODY_BYTES)]
         return Answer(self.status, body, self._retry_after, self.reusable, self._idle_seconds, self._location)
 
     def on_message_begin(self) -> None:
@@ -143,7 +143,7 @@ class _Reader:
         headers, self._headers = self._headers, {}
         if self.status or not _is_final(status := self._parser.get_status_code()):
             return
-        if not _is_http(self._head[0]) and not _is_http(b"".join(self._head)):
+        if not _is_http(b"".join(self._head)):
             raise HttpParserError("another protocol")
         self.status = status
         if status == SWITCHED:
@@ -200,7 +200,7 @@ def _status_of(head: bytes) -> int:
 
 def _is_http(head: bytes) -> bool:
     """Whether it says so; httptools reads RTSP and ICE, too."""
-    return head.startswith(b"HTTP/") or head.lstrip(b"\r\n").startswith(b"HTTP/")
+    return head.lstrip(b"\r\n").startswith(b"HTTP/")
 
 
 def _is_final(status: int) -> bool:

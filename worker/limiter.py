@@ -74,13 +74,8 @@ class Limiter:
     def slot(self) -> Slot:
         """A slot, or a place in the queue for one; ``with`` waits for it. Each must be used."""
         slot = Slot(self, self._adaptive)
-        if self._waiting or self._granted >= self._adaptive.limit:
-            self._waiting.append(slot)
-            self._grant()
-        else:
-            self._granted += 1
-            self._blocks += 1
-            slot.grant()
+        self._waiting.append(slot)
+        self._grant()
         return slot
 
     def cap(self, open_connections: int) -> None:
@@ -128,8 +123,7 @@ class Slot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._call is not None:
-            self.ignored()
+        self.ignored()
         self._free()
         self._limiter._end_block()  # noqa: SLF001 - the two are one thing
 

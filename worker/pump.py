@@ -8,8 +8,8 @@ Every few seconds it sends the worker's heartbeat (``outbox/heartbeat.py``), and
 step back of Redis's clock has left scheduled too far ahead (``outbox/clock_steps.py``).
 
 A hint that cannot be published (the broker is away, or Redis is full and refuses it) is not needed: the pump delivers
-itself, and tries the broker again now and then. And when it has seen lanes lie unclaimed for a minute, the worker is
-hung: the pump says so and ends the process, for its supervisor to start it anew.
+itself, and tries the broker again now and then. And when it has seen lanes lie unclaimed for a minute (longer if a POST
+may take long), the worker is hung: the pump says so and ends the process, for its supervisor to start it anew.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, bury, claim, letter, letter_keys, put, replay
+from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, bury, claim, letter, letter_keys, put
 from lanes import replay as replay_one
 
 from insend_relay.operations import dead
@@ -213,7 +213,7 @@ def test_each_head_that_is_no_record_is_a_letter_of_its_own_that_is_not_replayed
     found = list(DeadLetters(outbox).scan())
     assert [letter.payload for letter in found] == [data] * 2
     assert not any(letter.replayable for letter in found)
-    assert {replay(outbox, letter.id.bytes) for letter in found} == {b"INVALID"}
+    assert {replay_one(outbox, letter.id.bytes) for letter in found} == {b"INVALID"}
     assert all(DeadLetters(outbox).discard(letter.id) for letter in found)
     assert outbox.read("EXISTS", *letter_keys(outbox)) == 0
 
