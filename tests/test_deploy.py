@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -197,7 +198,9 @@ def test_the_containerfile_copies_what_exists_and_all_that_the_wheel_needs() -> 
         for source in rest[:-1]
     }
     assert [source for source in copied if not (TOP / source).exists()] == []
-    assert copied >= {"pyproject.toml", "README.md", "LICENSE", "producers", "outbox", "worker", "console"}
+    built = tomllib.loads((TOP / "pyproject.toml").read_text())
+    packages = built["tool"]["setuptools"]["package-dir"].values()
+    assert copied >= {"pyproject.toml", built["project"]["readme"], *built["project"]["license-files"], *packages}
 
 
 def test_the_container_runs_insend_worker_without_a_shell_and_not_as_root() -> None:
