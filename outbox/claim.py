@@ -80,10 +80,12 @@ class Claims(list[Claim]):
 
     Attributes:
         quarantine: Whether lanes are in quarantine, of whichever app (``outbox/quarantine.py``).
+        newer: How many lanes it has met whose head a newer release wrote: a worker of that release has to send it.
         lingers: The caller is called by the wake-up list from now on, for the time that it asked for at most.
         quiet_ms: If it lingers, for how long nothing comes due by itself.
     """
 
     quarantine = False
+    newer = 0
     lingers = False
     quiet_ms = 0

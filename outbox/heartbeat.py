@@ -1,8 +1,9 @@
 """Which workers are alive: each sends a heartbeat every few seconds, and learns from it whether the books jumped back.
 
-The sorted set ``workers`` holds the name of each worker and the time of its last heartbeat, on Redis's clock. A worker
-that stops takes its name away. One that is killed or hangs leaves it there for an hour, so that an operator sees which
-one it was.
+The sorted set ``workers`` holds the name of each worker and the time of its last heartbeat, on Redis's clock. The name
+is ``HOST:PID#RANDOM#VERSION``: VERSION is the highest version of records that the worker reads, 1 where there is none.
+A worker that stops takes its name away. One that is killed or hangs leaves it there for an hour, so that an operator
+sees which one it was.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from itertools import islice
 
+from insend_relay.outbox import record
 from insend_relay.outbox.keys import Keys
 from insend_relay.outbox.replies import pairs, scan
 from insend_relay.outbox.scripts import Scripts
@@ -35,7 +37,7 @@ class Heartbeat:
     def __init__(self, outbox: Outbox, worker: str) -> None:
         self._outbox = outbox
         self._scripts = Scripts(outbox.redis, outbox.keys)
-        self._name = f"{worker}#{uuid.uuid4().hex[:8]}"
+        self._name = f"{worker}#{uuid.uuid4().hex[:8]}#{record.VERSION}"
         self._known: tuple[str, int, int] = ("", 0, 0)
         self._lock = threading.Lock()  # the worker leaves in another thread than the one that sends heartbeats
         self._left = False
@@ -82,11 +84,13 @@ class Workers:
         alive: How many have sent a heartbeat in the last 45 s.
         last: ``HOST:PID`` of the latest heartbeat; None when there was none in the last hour, or all have stopped.
         last_seconds: How long ago that was.
+        reads: The highest version of records that one of those that are alive reads; 0 when none is alive.
     """
 
     alive: int
     last: str | None = None
     last_seconds: float | None = None
+    reads: int = 0
 
 
 NO_WORKERS = Workers(0)
@@ -99,8 +103,14 @@ def read_workers(outbox: Outbox, now_ms: int) -> Workers:
     if not ages:
         return NO_WORKERS
     seconds, name = ages[0]
-    alive = sum(age <= ALIVE_SECONDS for age, _ in ages)
-    return Workers(alive, name.decode(errors="replace").partition("#")[0], seconds)
+    alive = [_reads(each) for age, each in ages if age <= ALIVE_SECONDS]
+    return Workers(len(alive), name.decode(errors="replace").partition("#")[0], seconds, max(alive, default=0))
+
+
+def _reads(name: bytes) -> int:
+    """The version of records in a worker's name."""
+    version = name.split(b"#")[2:]
+    return int(version[0]) if version and version[0].isdigit() else 1
 
 
 def other_namespaces(outbox: Outbox, now_ms: int) -> list[str]:

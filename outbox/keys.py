@@ -157,6 +157,7 @@ class Keys:
         self.hint = prefix + "hint"
         self.quarantine_apps = prefix + "quarantine_apps"
         self.quarantine_turn = prefix + "quarantine_turn"
+        self.newer = prefix + "newer"
         self.dead = prefix + "dead"
         self.dead_apps = prefix + "dead:apps"
         self.dead_groups = prefix + "dead:groups"
@@ -167,7 +168,7 @@ class Keys:
         self.jumps = prefix + "jumps"
         lanes = (self.apps, self.lease, self.trying, self.failing, self.doubtful)
         waking = (self.wake, self.wake_delivery, self.lingering, self.hint)
-        quarantine = (self.quarantine_apps, self.quarantine_turn)
+        quarantine = (self.quarantine_apps, self.quarantine_turn, self.newer)
         letters = (self.dead, self.dead_apps, self.dead_groups, self.replaying, self.replays)
         others = (self.ledger, self.books, self.workers, self.epoch, self.jumps)
         self._fixed = frozenset((*lanes, *waking, *quarantine, *letters, *others))

@@ -144,7 +144,7 @@ class Outbox:
             linger_ms: For how long the caller waits to be called when there are fewer lanes than room; 0: not at all.
         """
         token = token or new_token()
-        now_ms, quiet_ms, quarantine, *lanes = self._run(
+        now_ms, quiet_ms, quarantine, newer, *lanes = self._run(
             "claim",
             worker=worker,
             token=token,
@@ -157,7 +157,7 @@ class Outbox:
             Claim(lane.decode(), token, data, tried, now_ms, bool(probe)) for lane, data, tried, *probe in lanes
         )
         claims.lingers, claims.quiet_ms = quiet_ms >= 0, max(0, quiet_ms)
-        claims.quarantine = bool(quarantine)
+        claims.quarantine, claims.newer = bool(quarantine), newer
         return claims
 
     def unclaim(self, token: bytes) -> None:

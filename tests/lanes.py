@@ -149,6 +149,15 @@ def come_due(outbox: Outbox, lane: Lane = ALICE, *, ms_ago: int = 1) -> None:
         outbox.read("ZADD", key, "XX", now_ms(outbox) - ms_ago, str(lane))
 
 
+def make_newer(outbox: Outbox, lane: Lane = ALICE, *, seconds_ago: int = 0) -> bytes:
+    """As if a newer release had written the lane's first event, so long ago; the record."""
+    data: bytes = outbox.read("LINDEX", outbox.keys.lane(lane), 0)
+    accepted_at = int.from_bytes(data[9:17]) - seconds_ago * 1000
+    newer = bytes([record.VERSION + 1]) + data[1:9] + accepted_at.to_bytes(8) + data[17:]
+    outbox.read("LSET", outbox.keys.lane(lane), 0, newer)
+    return newer
+
+
 def schedules(outbox: Outbox, lane: Lane) -> tuple[str, str]:
     """The schedules of a lane's app; it stands in one of them."""
     return outbox.keys.due(lane.app), outbox.keys.quarantine(lane.app)

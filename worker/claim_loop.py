@@ -8,6 +8,7 @@ knows from its last claim.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ from insend_relay.worker.green_thread import Crew
 from insend_relay.worker.lane_run import LaneRun
 from insend_relay.worker.progress import Track
 from insend_relay.worker.wake_up import WakeUp
+
+logger = logging.getLogger(__name__)
 
 LANES_AT_ONCE = 64  # of a claim: it takes about a millisecond, in which Redis serves nothing else
 LINGER_SECONDS = 0.25  # after the last work: a hint for every event would cost more
@@ -114,6 +117,9 @@ class ClaimLoop:
         """``last`` ends the lingering in the same step that finds nothing: the next append calls a pump."""
         claims = self._claimer.claim(room, linger_seconds=0 if last else LINGER_SECONDS)
         self._context.quarantine.present = claims.quarantine
+        if claims.newer:
+            text = "a newer release wrote the next event of some visitors (%d): a worker of that release has to send it"
+            logger.warning(text, claims.newer)
         return claims
 
     def _claim_quarantined(self, now: float) -> None:

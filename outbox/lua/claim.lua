@@ -1,26 +1,26 @@
 -- claim: lease due lanes to a worker that has room for them, 1000 at most, rotating over the apps that may be claimed.
--- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps lingering
+-- KEYS: ledger apps lease trying failing doubtful hint quarantine_apps lingering newer
 -- ARGV: prefix worker token room lease_ms linger_ms version
 -- Returns: {now ms, ms for which nothing comes due by itself, 1 if lanes are in quarantine else 0,
+--   how many lanes were met whose head only a newer worker can read,
 --   {lane, head record, trying or '', 'PROBE' if it is one}, ...}
 -- Invariant: a lane is leased to one holder at a time. A lease that is found on a due lane was left by a worker that
 --   never said how it ended: its head is marked doubtful before it can be sent again. A head that has crashed two workers
 --   goes into quarantine, from which only claim_quarantined leases.
 -- linger_ms > 0 says that the caller, if it has room left, lingers: it waits on wake:delivery for so long at most, and
 -- until then no pump is called. The ms in the reply are at most as many, and -1 when the caller does not linger.
--- Shared: clock pump record lane barrier breaker abandoned
-local ledger, apps, lease, trying, failing, doubtful, hint, quarantine_apps, lingering = unpack(KEYS)
+-- Shared: clock pump record lane barrier breaker abandoned newer
+local ledger, apps, lease, trying, failing, doubtful, hint, quarantine_apps, lingering, newer = unpack(KEYS)
 local prefix, worker, token, room, lease_ms, linger_ms, version = unpack(ARGV)
 -- body
 local MOST = 1000          -- lanes of a claim
 local APPS_AT_ONCE = 64    -- bounds a claim; the rotation reaches the others next time
 local PROBE_CHOICES = 16   -- how far from either end a probe looks for a head that was never tried
 local ROUNDS = 4           -- a lane that is not leased makes room for another; the rest is for the next claim
-local NEWER_MS = 5000      -- a record of a newer version waits this long for a newer worker
-local HEAD = 3             -- what stands before the lanes in the reply
+local HEAD = 4             -- what stands before the lanes in the reply
 
 room = math.min(tonumber(room), MOST)
-local claimed = {now, -1, 0}
+local claimed = {now, -1, 0, 0}
 
 -- The lane's head and what is known of it, when it may be sent now.
 local function take(lane, stored, left)
@@ -31,9 +31,8 @@ local function take(lane, stored, left)
     return nil
   end
   local tried = known(lane, record, stored, left)
-  if version_of(record) > tonumber(version) then
+  if waits_for_newer(lane, record, version, due_key(lane)) then
     redis.call('HDEL', lease, lane)
-    redis.call('ZADD', due_key(lane), now + NEWER_MS, lane)
     return nil
   end
   if crashes(tried) then
@@ -143,6 +142,7 @@ for _, app in ipairs(open) do
   end
 end
 claimed[3] = redis.call('EXISTS', quarantine_apps)
+claimed[4] = newer_met
 linger_ms = tonumber(linger_ms)
 if linger_ms == 0 or #claimed - HEAD >= room then
   redis.call('DEL', hint)

@@ -1,5 +1,5 @@
 -- claim_quarantined: lease one lane from quarantine to a process that has nothing else in flight.
--- KEYS: ledger apps lease trying failing doubtful quarantine_apps quarantine_turn
+-- KEYS: ledger apps lease trying failing doubtful quarantine_apps quarantine_turn newer
 -- ARGV: prefix worker token lease_ms version idle
 -- Returns: {'CLAIMED', now ms, lane, head record, trying, 'PROBE' or ''} | {'RESERVED' | 'NONE' | 'BUSY'}
 -- Invariant: one process at a time has the turn, and it is leased one lane when it has nothing in flight (idle '1'). The
@@ -7,13 +7,12 @@
 -- RESERVED: the process has the turn; it begins nothing and asks again when it is idle. NONE: nothing may be sent from
 -- quarantine, and the turn is free. BUSY: another process has the turn. A process that dies loses it after lease_ms.
 -- The circuit breaker's rules hold as in claim. A quarantined event is a probe only if its app has nothing else that is due.
--- Shared: clock pump record lane barrier breaker abandoned quarantine
-local ledger, apps, lease, trying, failing, doubtful, quarantine_apps, quarantine_turn = unpack(KEYS)
+-- Shared: clock pump record lane barrier breaker abandoned quarantine newer
+local ledger, apps, lease, trying, failing, doubtful, quarantine_apps, quarantine_turn, newer = unpack(KEYS)
 local prefix, worker, token, lease_ms, version, idle = unpack(ARGV)
 -- body
 local APPS_AT_ONCE = 64  -- bounds a claim; the rotation reaches the others next time
 local LANES_AT_ONCE = 16 -- of an app: some may wait for a guest or for a newer worker
-local NEWER_MS = 5000    -- claim.lua
 
 local process = process_of(token)
 local holder = redis.call('GET', quarantine_turn)
@@ -44,8 +43,7 @@ local function sendable(lane)
   end
   local tried = known(lane, record, redis.call('HGET', trying, lane), redis.call('HGET', lease, lane))
   redis.call('HDEL', lease, lane)
-  if version_of(record) > tonumber(version) then
-    redis.call('ZADD', quarantine, now + NEWER_MS, lane)
+  if waits_for_newer(lane, record, version, quarantine) then
     return nil
   end
   if waits_for_guest(lane, record, quarantine) then

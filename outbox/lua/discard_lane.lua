@@ -1,5 +1,5 @@
 -- discard_lane: an operator gives the waiting events of one lane up for good, 200 at most, the oldest first.
--- KEYS: books apps lease trying failing replaying wake wake_delivery lingering
+-- KEYS: books apps lease trying failing newer replaying wake wake_delivery lingering
 -- ARGV: prefix lane last_seq
 -- Returns: {'MORE' | 'SENDING' | 'DISCARDED', name of the holder that sends the head or '', how many were discarded, 1 if the
 --   first of them may have been sent else 0}
@@ -7,7 +7,7 @@
 --   sending stays until its outcome is known; the events behind it do not wait for that.
 -- MORE: call again. SENDING: only the head is left of what is meant. DISCARDED: nothing is left of it.
 -- Shared: clock pump record lane barrier advance breaker forget books tally replays left
-local books, apps, lease, trying, failing, replaying, wake, wake_delivery, lingering = unpack(KEYS)
+local books, apps, lease, trying, failing, newer, replaying, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, lane, last_seq = unpack(ARGV)
 -- body
 local BATCH = 200     -- a record has up to 64 KB, so a step reads 13 MB at most

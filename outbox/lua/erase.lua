@@ -1,5 +1,5 @@
 -- erase: discard the waiting events of one lane, 100 at most, from its tail; when none is left, all that names the lane.
--- KEYS: books apps lease trying failing doubtful replaying wake wake_delivery lingering
+-- KEYS: books apps lease trying failing newer doubtful replaying wake wake_delivery lingering
 -- ARGV: prefix lane
 -- Returns: {'ERASED' | 'MORE' | 'SENDING', id of the head that is being sent and its worker, or '', erased, ...}, where
 --   each of erased is {record, 1 if it may have been sent else 0}
@@ -7,7 +7,7 @@
 --   events do not wait for that. A worker whose lease ran out is superseded, and its head counts as possibly sent.
 -- MORE: call again. SENDING: only the head is left, and the worker is sending it. ERASED: no key names the lane.
 -- Shared: clock pump record lane barrier advance breaker forget books tally replays left
-local books, apps, lease, trying, failing, doubtful, replaying, wake, wake_delivery, lingering = unpack(KEYS)
+local books, apps, lease, trying, failing, newer, doubtful, replaying, wake, wake_delivery, lingering = unpack(KEYS)
 local prefix, lane = unpack(ARGV)
 -- body
 local BATCH = 100 -- a record has up to 64 KB, so a reply has a few MB at most

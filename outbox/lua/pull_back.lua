@@ -18,7 +18,7 @@ local prefix, first_app, page, wait_ms, lease_ms, patience_ms, only_look = unpac
 local APPS_AT_ONCE = 64
 local BATCH = 500         -- members of one sorted set
 local OPEN_MS = 1000      -- an open app is never ahead; clocks that are being adjusted go back by less
-local NEWER_MS = 5000     -- claim.lua: a head that was never tried waits so long for a newer worker,
+local NEWER_MS = 5000     -- newer.lua: a head that was never tried waits so long for a newer worker,
 local GUEST_MS = 60000    -- and barrier.lua: so long for its guest
 local OPERATOR = '(9007199254740991' -- pause.lua
 

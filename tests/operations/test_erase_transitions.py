@@ -14,12 +14,14 @@ from lanes import (
     LEASE_MS,
     books,
     bury,
+    claim,
     claim_one,
     come_due,
     due_in,
     erase,
     ledger,
     letter,
+    make_newer,
     now_ms,
     put,
     replay,
@@ -50,6 +52,15 @@ def made(outbox: Outbox, *, before_ms: int) -> uuid.UUID:
 def spooled(outbox: Outbox, event_id: uuid.UUID, lane: Lane = ALICE, way: Way = FILE, **more: Any) -> bool:
     """An event comes from a spool; whether it was refused, since its person is erased."""
     return outbox.enter(Entry(lane, event_id, b"{}", **more), way).erased
+
+
+def test_no_key_names_an_erased_lane_that_was_left_to_a_newer_worker(outbox: Outbox) -> None:
+    put(outbox)
+    make_newer(outbox)
+    assert claim(outbox) == []
+    assert outbox.read("ZSCORE", outbox.keys.newer, str(ALICE))
+    assert erase(outbox)[0] == b"ERASED"
+    assert not any(b"alice" in key or b"alice" in value for key, value in snapshot(outbox).items())
 
 
 def test_what_waits_in_a_lane_is_discarded_and_no_key_names_the_lane(outbox: Outbox) -> None:

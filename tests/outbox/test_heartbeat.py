@@ -13,6 +13,7 @@ from lanes import ALICE, BOB, claim, now_ms, put
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.operations.jumps import MOST, acknowledge, read_jumps
+from insend_relay.outbox import record
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.heartbeat import (
     ALIVE_SECONDS,
@@ -44,6 +45,20 @@ def aged(outbox: Outbox, ms: int) -> None:
 
 def test_without_a_heartbeat_no_worker_is_alive(outbox: Outbox) -> None:
     assert read_workers(outbox, now_ms(outbox)) == NO_WORKERS
+
+
+def test_the_workers_that_are_alive_say_which_records_they_can_read(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "VERSION", 3)
+    Heartbeat(outbox, "web-1:7").beat()
+    assert read_workers(outbox, now_ms(outbox)).reads == 3
+    outbox.read("ZADD", outbox.keys.workers, now_ms(outbox), "new:1#01234567#12", now_ms(outbox), "old:1#01234567")
+    assert read_workers(outbox, now_ms(outbox)).reads == 12
+    aged(outbox, 46_000)
+    assert read_workers(outbox, now_ms(outbox)).reads == 0, "none is alive"
+    outbox.read("ZADD", outbox.keys.workers, now_ms(outbox), "old:1#01234567")
+    assert read_workers(outbox, now_ms(outbox)).reads == 1, "a release that did not say so"
 
 
 def test_each_worker_counts_until_it_stops_also_two_of_the_same_name(outbox: Outbox) -> None:

@@ -401,6 +401,8 @@ def test_a_record_of_a_newer_version_waits_in_quarantine_for_a_newer_worker(outb
     assert process.claim() is None
     assert standing(outbox) == "quarantine"
     assert (due_in(outbox) or 0) > 0
+    assert outbox.read("ZRANGE", outbox.keys.newer, 0, -1) == [str(ALICE).encode()]
+    assert 0 < outbox.read("PTTL", outbox.keys.newer) <= 600_000
     outbox.read("LSET", outbox.keys.lane(ALICE), 0, data)
     assert sent_now(outbox, process).id == data[17:33]
 

@@ -20,6 +20,7 @@ from lanes import (
     crash,
     due_in,
     ledger,
+    make_newer,
     now_ms,
     put,
     snapshot,
@@ -32,6 +33,7 @@ from insend_relay.outbox.errors import OutboxRefused
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import new_token
 from insend_relay.outbox.quarantine import QuarantineTurn
+from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
 
@@ -194,8 +196,7 @@ def test_the_list_of_doubtful_ids_is_bounded_and_loses_the_oldest(outbox: Outbox
 def test_a_head_of_a_newer_version_is_left_to_a_newer_worker_for_five_seconds(outbox: Outbox) -> None:
     put(outbox, ALICE)
     put(outbox, BOB)
-    (data,) = outbox.read("LRANGE", outbox.keys.lane(ALICE), 0, -1)
-    outbox.read("LSET", outbox.keys.lane(ALICE), 0, bytes([record.VERSION + 1]) + data[1:])
+    make_newer(outbox, ALICE)
     before = now_ms(outbox)
     assert claim_one(outbox).lane == str(BOB)
     due_ms = float(outbox.read("ZSCORE", outbox.keys.due("shop"), str(ALICE)))
@@ -223,8 +224,26 @@ def test_a_claim_that_finds_only_newer_records_leaves_the_ledger_alone(outbox: O
     put(outbox)
     before = outbox.read("HGETALL", outbox.keys.ledger)
     old = {"worker": "old", "token": new_token(), "version": 0}
-    assert outbox._run("claim", room=9, lease_ms=LEASE_MS, linger_ms=0, **old)[3:] == []
+    assert outbox._run("claim", room=9, lease_ms=LEASE_MS, linger_ms=0, **old)[3:] == [1]
     assert outbox.read("HGETALL", outbox.keys.ledger) == before
+
+
+def test_a_claim_notes_the_lanes_that_it_leaves_to_a_newer_worker(outbox: Outbox) -> None:
+    newer = outbox.keys.newer
+    put(outbox, BOB)
+    outbox.settle(claim_one(outbox), lease_ms=0)
+    assert not outbox.read("EXISTS", newer), "a claim that can read what it finds pays nothing"
+    outbox.read("ZADD", newer, now_ms(outbox) - 600_001, "shop/v/long-ago", now_ms(outbox) + 3_600_000, "shop/v/ahead")
+    for lane in (ALICE, GUEST):
+        put(outbox, lane)
+        make_newer(outbox, lane)
+    before = now_ms(outbox)
+    assert outbox.claim("worker-1", 9, lease_ms=LEASE_MS).newer == 2
+    assert outbox.claim("worker-1", 9, lease_ms=LEASE_MS).newer == 0
+    met = dict(pairs(outbox.read("ZRANGE", newer, 0, -1, "WITHSCORES")))
+    assert set(met) == {str(ALICE).encode(), str(GUEST).encode()}
+    assert all(before <= float(at) <= now_ms(outbox) for at in met.values())
+    assert 0 < outbox.read("PTTL", newer) <= 600_000
 
 
 def test_a_lane_that_is_scheduled_but_empty_is_healed(outbox: Outbox) -> None:

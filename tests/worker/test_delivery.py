@@ -404,7 +404,7 @@ class LosesAnswers:
     def execute_command(self, *command: Any) -> Any:
         """Run it; lose the answer of a claim that leased something."""
         answer = self._redis.execute_command(*command)
-        if command[1:2] == (load("claim").sha,) and len(answer) > 3 and self._times:
+        if command[1:2] == (load("claim").sha,) and len(answer) > 4 and self._times:
             self._times -= 1
             raise redis.TimeoutError("the answer did not come in time")
         return answer

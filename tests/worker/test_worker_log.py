@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import redis
-from delivering import Append, WorkerProcess, drained
+from delivering import APP, Append, WorkerProcess, drained
+from lanes import make_newer
 from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.console.sandbox.sandbox import Sandbox
 from insend_relay.operations.status import read_status
 from insend_relay.outbox.connection import connect
+from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.worker import event_log
 from insend_relay.worker.log_limit import FIRST_OF_A_KIND
@@ -42,6 +44,16 @@ def test_an_event_that_fails_for_a_minute_gets_one_line_without_its_visitor(
     assert line.startswith(f"event {event_id[:8]}-")
     assert "the last: 500" in line
     assert "visitor-of-mine" not in line
+
+
+def test_an_event_that_only_a_newer_worker_can_read_is_a_warning_without_its_visitor(
+    append: Append, delivering: Callable[..., Any], outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    append("visitor-of-mine")
+    make_newer(outbox, Lane(APP, "v", "visitor-of-mine"))
+    with delivering():
+        wait_until(lambda: "a newer release wrote the next event of some visitors (1)" in caplog.text)
+    assert "visitor-of-mine" not in caplog.text
 
 
 def test_a_breaker_that_flaps_is_a_few_lines_and_a_number(

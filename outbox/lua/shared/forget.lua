@@ -16,5 +16,6 @@ local function forget_lane(lane, head)
   forget_head(lane, head)
   redis.call('HDEL', suspects_of(app_of(lane)), lane)
   redis.call('ZREM', due_key(lane), lane)
+  redis.call('ZREM', newer, lane)
   let_pass(lane, nil)
 end
