@@ -1,12 +1,13 @@
 """What an operator asks first: how much waits, since when, what is held back, and whether the books balance.
 
 Reading it is cheap: the work is bounded by the number of apps, whatever the number of lanes and events. The oldest
-waiting event is therefore looked for where it must be (lanes in trouble, both ends of each schedule), not everywhere.
+waiting event is therefore looked for where it must be (lanes in trouble or left to a newer worker, both ends of each
+schedule), not everywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from insend_relay.operations.books import AppBooks, Book, read_apps, read_relay, whole
@@ -29,6 +30,7 @@ OVERHEAD_BYTES = 340  # beside its record, of a visitor's only event, as measure
 ENOUGH_WAITING = 100  # below this the growth of a few minutes says nothing
 STALLED_SECONDS = 60
 FAILING_LOOKED_AT = 10  # lanes in trouble
+NEWER_LOOKED_AT = 100  # lanes that claims have left to a newer worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,21 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
+class Newer:
+    """Events that a newer release wrote, and that no worker that is alive can read.
+
+    Attributes:
+        lanes: How many visitors have such an event as their first one.
+        seconds: The age of the oldest of those that were looked at.
+        version: The highest version of their records.
+    """
+
+    lanes: int
+    seconds: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Redis does not take producers' events at present.
 
@@ -119,6 +136,7 @@ class Status:
         stalled: Whether an event or a probe could have been sent for a minute, and no worker has done anything.
         spooled_seconds: The age of the oldest spooled event; None when there is none.
         failing: The event that has failed longest while no other of its app was delivered; None when there is none.
+        newer: What only a worker of a newer release can read, while none is alive; None when there is nothing.
         refusal: Why Redis takes no events of producers; None when it takes them.
         workers: The workers of this namespace.
         jumps: When the books have jumped back, until an operator acknowledges it.
@@ -146,6 +164,7 @@ class Status:
     stalled: bool = False
     spooled_seconds: float | None = None
     failing: Failing | None = None
+    newer: Newer | None = None
     refusal: Refusal | None = None
     workers: Workers = NO_WORKERS
     jumps: list[Jump] = field(default_factory=list)
@@ -176,6 +195,7 @@ class Status:
             "stalled": self.stalled,
             "spooled_oldest_seconds": self.spooled_seconds,
             "undelivered_seconds": self.failing.seconds if self.failing else None,
+            "newer": asdict(self.newer) if self.newer else None,
             "redis_refuses": self.refusal.text if self.refusal else None,
             "workers_alive": self.workers.alive,
             "last_heartbeat_seconds": self.workers.last_seconds,
@@ -204,7 +224,11 @@ def read_status(
     apps = [name.decode() for name in outbox.read("ZRANGE", outbox.keys.apps, 0, MOST_APPS - 1)]
     paused = [pause for app in apps if (pause := read_paused(outbox, app))]
     heads = _heads(outbox, apps) if counts.waiting else []
+    workers = read_workers(outbox, now_ms)
+    newer = _newer(outbox, workers, now_ms)
     births = [int.from_bytes(head[9:17]) for head in heads] + _births_in_trouble(outbox)
+    if newer:
+        births.append(now_ms - round(newer.seconds * 1000))
     grown, busy = _pulse(outbox, now_ms)
     headroom = _headroom(outbox)
     return Status(
@@ -227,8 +251,9 @@ def read_status(
         now_ms=now_ms,
         spooled_seconds=spooled_seconds,
         failing=_failing(outbox, {pause.app for pause in paused}, now_ms),
+        newer=newer,
         refusal=read_refusal(outbox),
-        workers=read_workers(outbox, now_ms),
+        workers=workers,
         jumps=read_jumps(outbox),
         far_ahead=_far_ahead(outbox),
         types=types,
@@ -335,6 +360,24 @@ def _failing(outbox: Outbox, paused: set[str], now_ms: int) -> Failing | None:
         if first_at_ms > last_ok:
             return Failing(lane, max(0, now_ms - first_at_ms) / 1000)
     return None
+
+
+def _newer(outbox: Outbox, workers: Workers, now_ms: int) -> Newer | None:
+    """What only a newer worker can read. A lane that a claim has met may be empty by now, or such a worker alive."""
+    newer = outbox.keys.newer
+    met = [name.decode() for name in outbox.read("ZREVRANGE", newer, 0, NEWER_LOOKED_AT - 1)] if workers.alive else []
+    heads = [outbox.read("LINDEX", outbox.keys.lane(lane), 0) or b"" for lane in met]
+    unread = [head for head in heads if unread_version(head, workers)]
+    if not unread:
+        return None
+    oldest = min(int.from_bytes(head[9:17]) for head in unread)
+    lanes = max(len(unread), int(outbox.read("ZCARD", newer)) - (len(met) - len(unread)))
+    return Newer(lanes, max(0, now_ms - oldest) / 1000, max(head[0] for head in unread))
+
+
+def unread_version(head: bytes, workers: Workers) -> int | None:
+    """The version of a record that no worker that is alive can read; None when one can, or when none is alive."""
+    return head[0] if head and workers.alive and head[0] > workers.reads else None
 
 
 def _unclaimed_seconds(outbox: Outbox, apps: list[str], now_ms: int) -> float:

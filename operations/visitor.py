@@ -10,10 +10,11 @@ from operator import attrgetter
 from typing import Literal
 
 from insend_relay.operations.dead import DeadLetters, Filter
-from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span
+from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span, unread_version
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import Busy, NotFound
+from insend_relay.outbox.heartbeat import read_workers
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import holder_of
 from insend_relay.outbox.letter import letter_meta, type_of
@@ -42,6 +43,7 @@ class LaneView:
         leased_by: The worker that holds it, or that left it behind.
         paused: The pause of its app.
         why: A sentence that says why the first event is still here.
+        unread_version: The version of the first event's record, when no worker that is alive can read it; else None.
     """
 
     lane: Lane
@@ -53,6 +55,7 @@ class LaneView:
     leased_by: str | None
     paused: Paused | None
     why: str
+    unread_version: int | None
 
 
 def look_up(outbox: Outbox, uid: str) -> list[LaneView]:
@@ -111,6 +114,7 @@ def explain(
     leased_by: str | None,
     due_in_ms: int | None,
     paused: Paused | None,
+    unread_version: int | None = None,
     waits_for: Lane | None = None,
 ) -> str:
     """Why a head is still here, in a sentence.
@@ -120,6 +124,7 @@ def explain(
         leased_by: The holder of its lease, if there is one.
         due_in_ms: When its lane is due; a lease with a lane that is due was left behind.
         paused: The pause of its app.
+        unread_version: The version of its record, when no worker that is alive can read it.
         waits_for: The guest's lane that still holds events from before the login.
     """
     due = due_in_ms is None or due_in_ms <= 0
@@ -134,10 +139,12 @@ def explain(
         return f"left by {leased_by}, which never said how the sending ended; waiting for a free worker"
     if waits_for is not None:
         return f"waits for what the same person did before the login: see {waits_for}"
-    return _why_again(tried, 0 if due_in_ms is None else due_in_ms)
+    return _why_again(tried, 0 if due_in_ms is None else due_in_ms, unread_version)
 
 
-def _why_again(tried: Tried, due_in_ms: int) -> str:
+def _why_again(tried: Tried, due_in_ms: int, unread_version: int | None) -> str:
+    if unread_version is not None:
+        return f"a newer release wrote it (record version {unread_version}), and no worker that is alive can read it"
     wait = f"next attempt in {span(due_in_ms / 1000)}" if due_in_ms > 0 else "waiting for a free worker"
     if tried.abandoned >= QUARANTINED_FROM:
         return f"{tried.abandoned} workers crashed while they sent it, so it is sent with nothing beside it; {wait}"
@@ -161,8 +168,10 @@ def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
     lease = outbox.read("HGET", keys.lease, name)
     leased_by = None if lease is None else holder_of(lease)
     due_at = outbox.read("ZSCORE", keys.due(lane.app), name) or outbox.read("ZSCORE", keys.quarantine(lane.app), name)
-    due_in_ms = None if due_at is None else max(0, int(float(due_at)) - read_clock(outbox))
+    now_ms = read_clock(outbox)
+    due_in_ms = None if due_at is None else max(0, int(float(due_at)) - now_ms)
     paused = read_paused(outbox, lane.app)
+    unread = unread_version(data, read_workers(outbox, now_ms))
     return LaneView(
         lane=lane,
         waiting=waiting,
@@ -177,8 +186,10 @@ def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
             leased_by=leased_by,
             due_in_ms=due_in_ms,
             paused=paused,
+            unread_version=unread,
             waits_for=_waits_for(outbox, lane, head) if head else None,
         ),
+        unread_version=unread,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from insend_relay.console.commands.finding import Finding
-from insend_relay.console.commands.remedies import LONG_SECONDS, advice
+from insend_relay.console.commands.remedies import LONG_SECONDS, advice, newer_advice
 from insend_relay.console.terminal import counted, moment
 from insend_relay.operations.doctor import Facts
-from insend_relay.operations.status import Paused, Status, span
+from insend_relay.operations.status import Newer, Paused, Status, span
 from insend_relay.outbox.masking import mask_answer
 
 
@@ -64,8 +64,17 @@ def _delivery(status: Status) -> Iterator[Finding]:
     if failing is not None and long:
         text = f"nothing delivered for {span(failing.seconds)} for app {failing.lane.app}: "
         yield Finding("delivery", "bad", f"{text}`insend visitor {failing.lane}` shows the tracker's answer")
-    if not status.paused and not status.dead and not long:
+    if status.newer:
+        yield _newer(status.newer, status.workers.reads)
+    if not status.paused and not status.dead and not long and not status.newer:
         yield Finding("delivery", "good", "no app is paused and no event is dead")
+
+
+def _newer(newer: Newer, reads: int) -> Finding:
+    text = f"a newer release wrote events of {counted(newer.lanes, 'visitor')} that no worker can read"
+    if todo := newer_advice(newer, reads):
+        return Finding("delivery", "bad", f"{text}. {todo}")
+    return Finding("delivery", "look", f"{text}; they go when a worker of that release has started")
 
 
 def _pause(paused: Paused, now_ms: int) -> Finding:

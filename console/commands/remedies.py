@@ -6,9 +6,10 @@ the cause may be a wrong port, or a firewall.
 
 from __future__ import annotations
 
-from insend_relay.operations.status import Paused, span
+from insend_relay.operations.status import Newer, Paused, span
 from insend_relay.outbox.fault import Fault
 
+NEWER_SECONDS = 60  # while releases change, a newer worker has come by then
 LONG_SECONDS = 3_600  # a failure that ends by itself has ended by then, or a person looks why not
 _REMEDIES: dict[Fault, str] = {
     "key": "The tracker does not accept the application's key: check INSEND_APP_KEY in the account.",
@@ -30,6 +31,18 @@ _REMEDIES: dict[Fault, str] = {
 def remedy(fault: Fault | None) -> str | None:
     """What to do about a fault; None when it ends by itself, and for an app that an operator has paused."""
     return None if fault is None else _REMEDIES.get(fault)
+
+
+def newer_advice(newer: Newer, reads: int) -> str | None:
+    """What a person has to do about events of a newer release; None while its workers may just be starting.
+
+    Args:
+        newer: The events.
+        reads: The highest version of records that a worker that is alive reads.
+    """
+    if newer.seconds < NEWER_SECONDS:
+        return None
+    return f"Start a worker of that release: its records have version {newer.version}, the workers read up to {reads}."
 
 
 def advice(paused: Paused, now_ms: int) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from insend_relay.console.commands.remedies import LONG_SECONDS, advice
+from insend_relay.console.commands.remedies import LONG_SECONDS, advice, newer_advice
 from insend_relay.console.terminal import counted
 from insend_relay.operations.status import Paused, Status, span
 
@@ -43,10 +43,12 @@ def verdict(status: Status) -> Verdict:
         _paused_for_a_person,
         _clock_set_back,
         _stalled,
+        _of_a_newer_release,
         _soon_full,
         _spool_stuck,
         _undelivered,
         _paused,
+        _left_to_a_newer_worker,
         _dead_letters,
     ):
         found = check(status)
@@ -84,6 +86,7 @@ def _refused(status: Status) -> Verdict | None:
     line = f"REDIS IS FULL: it refuses new events, {_waiting(status)}. Raise Redis's maxmemory."
     status = replace(status, full_in_seconds=None)  # it is full
     cause = _without_worker(status) or _paused_for_a_person(status) or _stalled(status)
+    cause = cause or _of_a_newer_release(status)
     return _finding(f"{line} {cause.text}" if cause else line)
 
 
@@ -121,6 +124,24 @@ def _stalled(status: Status) -> Verdict | None:
     alive = counted(status.workers.alive, "worker")
     why = f"{alive} alive, and none sends: see the workers' logs and restart them"
     return _finding(f"STALLED: {_waiting(status)}, {why}.")
+
+
+def _of_a_newer_release(status: Status) -> Verdict | None:
+    """As after a rollback: the workers of the newer release have stopped, some of its events wait."""
+    todo = newer_advice(status.newer, status.workers.reads) if status.newer else None
+    return _finding(f"{_newer_line(status)}{_full(status)}, nothing lost. {todo}{_more_room(status)}") if todo else None
+
+
+def _left_to_a_newer_worker(status: Status) -> Verdict | None:
+    if status.newer is None:
+        return None
+    return Verdict(f"{_newer_line(status)}. Nothing to do while workers of that release are being started.", "notice")
+
+
+def _newer_line(status: Status) -> str:
+    """The start of a line about events of a newer release."""
+    lanes = status.newer.lanes if status.newer else 0
+    return f"A NEWER RELEASE WROTE EVENTS of {counted(lanes, 'visitor')} that no worker can read: {_waiting(status)}"
 
 
 def _soon_full(status: Status) -> Verdict | None:

@@ -189,6 +189,7 @@ def _as_dict(uid: str, views: list[LaneView], dead: list[Letter], now_ms: int, *
             "due_in_ms": view.due_in_ms,
             "leased_by": view.leased_by,
             "app_paused": view.paused is not None,
+            "unread_version": view.unread_version,
             "head": _head(view, now_ms, personal=personal),
         }
         for view in views
@@ -213,5 +214,12 @@ def _head(view: LaneView, now_ms: int, *, personal: bool) -> dict[str, Any]:
         "accepted_at": iso(view.head.accepted_at_ms) if view.head else None,
         "last_outcome": outcome,
         "why": why,
-        "fix": advice(view.paused, now_ms) if view.paused else None,
+        "fix": _fix(view, now_ms),
     }
+
+
+def _fix(view: LaneView, now_ms: int) -> str | None:
+    """What a person has to do for the first event of a lane; None when there is nothing to do."""
+    if view.paused:
+        return advice(view.paused, now_ms)
+    return "Start a worker of that release." if view.unread_version is not None else None

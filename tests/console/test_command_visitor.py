@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from attempts import pause, retry
 from command_line import ALICE, BOB, CommandLine, alive, claim, event, letter, put
+from lanes import make_newer
 from waiting import wait_until
 
 from insend_relay.operations.dead import DeadLetters
@@ -66,6 +67,21 @@ def test_the_name_of_a_worker_is_not_taken_for_personal_data(insend: CommandLine
     put(outbox)
     outbox.claim("celery@host:1234567", 1, lease_ms=60_000)
     assert "being sent by celery@host:1234567 now" in insend("visitor", "alice").stdout
+
+
+def test_of_an_event_that_only_a_newer_worker_can_read_it_says_what_to_do(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox)
+    version = make_newer(outbox)[0]
+    alive(outbox)
+    shown = insend("visitor", "alice").stdout
+    assert (
+        f"why:   a newer release wrote it (record version {version}), and no worker that is alive can read it" in shown
+    )
+    assert "fix:   Start a worker of that release." in shown
+    (lane,) = insend.json("visitor", "alice")["lanes"]
+    assert lane["unread_version"] == version
+    assert "a newer release wrote it" in lane["head"]["why"]
+    assert lane["head"]["fix"] == "Start a worker of that release."
 
 
 def test_a_pause_is_why_everything_waits(insend: CommandLine, outbox: Outbox) -> None:

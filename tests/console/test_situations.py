@@ -19,6 +19,7 @@ from attempts import retry
 from broken_redis import broken_redis, silent
 from command_line import ALICE, CommandLine, alive, claim, event, letter, put, settle
 from delivering import payload
+from lanes import make_newer
 from waiting import wait_until
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
@@ -276,6 +277,20 @@ def stalled(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def after_a_rollback(place: Place) -> Iterator[None]:
+    with newer_event(place, seconds_ago=60):
+        yield
+
+
+@contextmanager
+def newer_event(place: Place, *, seconds_ago: int = 0) -> Iterator[None]:
+    with healthy(place):
+        make_newer(place.outbox, seconds_ago=seconds_ago)
+        assert place.outbox.claim("web-1:4711", 1, lease_ms=1_000) == []
+        yield
+
+
+@contextmanager
 def another_namespace(place: Place) -> Iterator[None]:
     put(place.outbox)
     other = Outbox(place.outbox.redis, namespace="staging")
@@ -399,6 +414,8 @@ SITUATIONS: dict[str, Callable[[Place], object]] = {
     "no worker, and the tracker is down": no_worker_in_an_outage,
     "the worker died or its process hangs": hung,
     "the worker is alive and does not send": stalled,
+    "a newer release wrote events, and its workers are about to start": newer_event,
+    "a newer release wrote events, and it has no worker (after a rollback)": after_a_rollback,
     "the worker has another namespace": another_namespace,
     "Redis is full": full,
     "Redis is full within two hours": full_soon,

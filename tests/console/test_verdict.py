@@ -12,13 +12,13 @@ from sample_status import OK as STATUS
 from insend_relay.console.commands.remedies import remedy
 from insend_relay.console.commands.verdict import verdict
 from insend_relay.operations.jumps import Jump
-from insend_relay.operations.status import Failing, Paused, Refusal, Status
+from insend_relay.operations.status import Failing, Newer, Paused, Refusal, Status
 from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.fault import Fault, ends_by_itself
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers
 from insend_relay.outbox.keys import Lane
 
-OK = replace(STATUS, workers=Workers(2, "web-1:4711", 1.0))
+OK = replace(STATUS, workers=Workers(2, "web-1:4711", 1.0, 1))
 AT_2211 = NOW - 100_000  # 2023-11-14 22:11 UTC
 DOWN = Paused("shop", AT_2211, NOW + 40_000, "503", operator=False, fault="passing", delivered_at_ms=AT_0211)
 REVOKED = Paused("third", AT_0211 + 1, NOW + 40_000, "401: key revoked", operator=False, fault="key")
@@ -205,6 +205,40 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
                 "PAUSED since 2023-11-11 22:13 UTC (503): 12 waiting, nothing lost, next probe in 40 s. It has lasted "
                 "for 3 d: check INSEND_TRACKER_URL and the firewall (`insend doctor` tests the connection), or ask "
                 "InSend."
+            ),
+        ),
+        (
+            replace(OK, newer=Newer(3, 59.9, 2), spooled=3, spooled_seconds=180),
+            "finding",
+            (
+                "SPOOL STUCK: 3 events of this machine not in Redis for 3 min, although it takes events: run "
+                "`insend spool flush`."
+            ),
+        ),
+        (
+            replace(OK, newer=Newer(3, 59.9, 2), dead=1),
+            "notice",
+            (
+                "A NEWER RELEASE WROTE EVENTS of 3 visitors that no worker can read: 12 waiting, oldest 0.3 s. Nothing "
+                "to do while workers of that release are being started."
+            ),
+        ),
+        (
+            replace(OK, newer=Newer(1, 60, 2), oldest_waiting_seconds=60, full_in_seconds=1_200, paused=[DOWN]),
+            "finding",
+            (
+                "A NEWER RELEASE WROTE EVENTS of 1 visitor that no worker can read: 12 waiting, oldest 60 s, Redis "
+                "full in ~20 min, nothing lost. Start a worker of that release: its records have version 2, the "
+                "workers read up to 1. Raise Redis's maxmemory."
+            ),
+        ),
+        (
+            replace(OK, newer=Newer(1, 60, 2), refusal=Refusal(full=True, text="full")),
+            "finding",
+            (
+                "REDIS IS FULL: it refuses new events, 12 waiting, oldest 0.3 s. Raise Redis's maxmemory. A NEWER "
+                "RELEASE WROTE EVENTS of 1 visitor that no worker can read: 12 waiting, oldest 0.3 s, nothing lost. "
+                "Start a worker of that release: its records have version 2, the workers read up to 1."
             ),
         ),
         (

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from attempts import last_attempt, pause, retry
-from lanes import ALICE, BOB, GUEST, OTHER, claim, claim_one, come_due, letter, now_ms, put, quarantine, snapshot
+from lanes import (
+    ALICE,
+    BOB,
+    GUEST,
+    OTHER,
+    claim,
+    claim_one,
+    come_due,
+    erase,
+    letter,
+    make_newer,
+    now_ms,
+    put,
+    quarantine,
+    snapshot,
+)
 from lanes import replay as replay_one
 from sample_status import AT_0211, OK
 
 from insend_relay.console.sandbox.embedded import EmbeddedRedis
 from insend_relay.operations.status import ENDS, Paused, read_paused, read_refusal, read_status, span
+from insend_relay.outbox import record
 from insend_relay.outbox.breaker import BreakerLimits
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxFull, OutboxUnreachable
+from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
@@ -63,6 +80,39 @@ def test_an_event_that_fails_while_nothing_of_its_app_is_delivered_is_seen(outbo
     (delivered,) = (one for one in claim(outbox) if one.lane == str(BOB))
     outbox.settle(delivered, lease_ms=0)
     assert read_status(outbox).failing is None, "the tracker takes events: it is this event's trouble"
+
+
+def test_events_that_only_a_newer_worker_can_read_are_seen_while_none_is_alive(outbox: Outbox) -> None:
+    Heartbeat(outbox, "web-1:4711").beat()
+    for lane, seconds_ago in ((ALICE, 90), (BOB, 600), (GUEST, 3_600)):
+        put(outbox, lane)
+        make_newer(outbox, lane, seconds_ago=seconds_ago)
+    assert read_status(outbox).newer is None, "no worker has met them"
+    assert claim(outbox) == []
+    erase(outbox, GUEST)
+    status = read_status(outbox)
+    assert status.newer
+    assert (status.newer.lanes, status.newer.version) == (2, record.VERSION + 1)
+    assert 600 <= status.newer.seconds == status.oldest_waiting_seconds
+    assert status.as_dict()["newer"] == asdict(status.newer)
+    outbox.read("ZADD", outbox.keys.workers, now_ms(outbox), f"new:1#01234567#{record.VERSION + 1}")
+    assert read_status(outbox).newer is None, "a newer worker is alive, and takes them"
+    outbox.read("DEL", outbox.keys.workers)
+    assert read_status(outbox).newer is None, "no worker at all is another finding"
+
+
+def test_all_lanes_that_only_a_newer_worker_can_read_are_counted(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insend_relay.operations.status.NEWER_LOOKED_AT", 2)
+    Heartbeat(outbox, "web-1:4711").beat()
+    for lane in (ALICE, BOB, GUEST, OTHER):
+        put(outbox, lane)
+        make_newer(outbox, lane)
+    assert claim(outbox) == []
+    found = read_status(outbox).newer
+    assert found
+    assert found.lanes == 4
 
 
 def test_a_pause_says_when_its_app_had_last_delivered_an_event(outbox: Outbox) -> None:
@@ -239,7 +289,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     documented |= {"oldest_waiting_seconds", "held_lanes", "quarantined_lanes", "paused"}
     documented |= {"redis_headroom_bytes", "balanced"}
     documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
-    documented |= {"undelivered_seconds", "types", "apps"}
+    documented |= {"undelivered_seconds", "newer", "types", "apps"}
     assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "far_ahead", "now_ms"}
     assert found["redis_full_in_seconds"] == 5.0
     assert found["paused"] == [

@@ -19,6 +19,8 @@ from lanes import (
     come_due,
     due_in,
     ledger,
+    make_newer,
+    now_ms,
     open_in,
     put,
     quarantine,
@@ -31,6 +33,7 @@ from insend_relay.operations.status import Paused
 from insend_relay.operations.visitor import bury_head, discard_head, explain, look_up
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import Busy, NotFound
+from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 from insend_relay.outbox.trying import Tried
@@ -121,10 +124,23 @@ def test_a_lane_of_a_paused_app_says_since_when_and_why(outbox: Outbox) -> None:
 
 def test_a_head_of_a_newer_version_is_shown_without_its_content(outbox: Outbox) -> None:
     put(outbox, ALICE)
-    newer = b"\x02" + outbox.read("LINDEX", outbox.keys.lane(ALICE), 0)[1:]
-    outbox.read("LSET", outbox.keys.lane(ALICE), 0, newer)
+    make_newer(outbox)
     (view,) = look_up(outbox, "alice")
     assert (view.head, view.waiting) == (None, 1)
+
+
+def test_a_head_that_only_a_newer_worker_can_read_says_so_while_none_is_alive(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    version = make_newer(outbox)[0]
+    Heartbeat(outbox, "web-1:4711").beat()
+    assert claim(outbox) == []
+    (view,) = look_up(outbox, "alice")
+    assert view.unread_version == version
+    assert view.why == f"a newer release wrote it (record version {version}), and no worker that is alive can read it"
+    outbox.read("ZADD", outbox.keys.workers, now_ms(outbox), f"new:1#01234567#{version}")
+    (view,) = look_up(outbox, "alice")
+    assert view.unread_version is None
+    assert view.why.startswith("given back by a worker, next attempt in ")
 
 
 GUARD = Paused("shop", AT, None, "answered 503", operator=False)
