@@ -82,7 +82,7 @@ def bury_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
         outcome=outcome,
         status=status,
         answer=answer,
-        attempts=tried.attempts,
+        attempts=tried.starts,
     )
     if not outbox.bury(claim, type=kind, reason=OPERATOR, meta=meta, lease_ms=0).held:
         raise Busy(f"the first event of {lane} was taken by a worker meanwhile: try again in a moment")

@@ -13,7 +13,14 @@ def group(type: str, reason: str) -> bytes:
 
 
 def letter_meta(*, outcome: str, status: int | None = None, answer: str = "", attempts: int = 0) -> bytes:
-    """How the event came to be dead, beside app, lane and group; ``dead.Letter`` has the meanings."""
+    """How the event came to be dead, beside app, lane and group; ``dead.Letter`` has the meanings.
+
+    Args:
+        outcome: How the last send ended.
+        status: The tracker's status, when it answered.
+        answer: What the tracker said, or the faults of an invalid event; "" when there was no answer.
+        attempts: How often it was sent, with the sends that crashed their worker (``Tried.starts``).
+    """
     about = {"outcome": outcome, "status": status, "answer": answer, "attempts": attempts}
     return json.dumps(about, ensure_ascii=False).encode(errors="replace")
 

@@ -15,6 +15,7 @@ from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
 QUARANTINED_FROM = 2  # crashed workers; lua/shared/lane.lua
+CRASHED = "crashed worker"  # the reason on the letter of an event that has crashed too many
 
 
 class QuarantineTurn:

@@ -35,6 +35,11 @@ class Tried:
     last_at_ms: int = 0
     outcome: str = ""
 
+    @property
+    def starts(self) -> int:
+        """How often the event was sent, as far as is known: an abandoned start may have been."""
+        return self.attempts + self.abandoned
+
     def pack(self) -> bytes:
         """As it is stored."""
         counts = min(self.attempts, _MOST), min(self.abandoned, _MOST)

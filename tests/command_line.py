@@ -24,6 +24,7 @@ from insend_relay.outbox.connection import connect
 from insend_relay.outbox.heartbeat import Heartbeat
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.letter import letter_meta
+from insend_relay.outbox.quarantine import CRASHED
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox
 
@@ -177,8 +178,8 @@ def bury(
     outbox: Outbox, held: Claim, *, type: str = "purchase", answer: str = "", reason: str = "answered 400"
 ) -> None:
     """Make a claimed head a dead letter."""
-    outcome = "unknown" if reason.startswith("unknown") else "answered"
-    meta = letter_meta(outcome=outcome, status=400, answer=answer, attempts=5)
+    outcome = "unknown" if reason.startswith("unknown") or reason == CRASHED else "answered"
+    meta = letter_meta(outcome=outcome, status=400 if outcome == "answered" else None, answer=answer, attempts=5)
     outbox.bury(held, type=type, reason=reason, meta=meta, lease_ms=0)
 
 

@@ -40,7 +40,7 @@ def failed_attempt(
     asked_seconds = min(outcome.retry_after_seconds or 0, settings.retry_after_max_seconds)
     burial = None
     if decision.burial_reason:
-        burial = burial_of(claim, outcome, decision.burial_reason, attempts=tried.attempts, lease_ms=lease_ms)
+        burial = burial_of(claim, outcome, decision.burial_reason, attempts=tried.starts, lease_ms=lease_ms)
     return FailedAttempt(
         outcome.failure,
         shown(outcome, event),
@@ -64,7 +64,7 @@ def burial_of(claim: Claim, outcome: Outcome, reason: str, *, attempts: int, lea
         claim: The lease.
         outcome: How its last attempt ended.
         reason: Why, in a few words that many letters share.
-        attempts: How many attempts there were.
+        attempts: How often it was sent, crashes of the worker included.
         lease_ms: As for ``failed_attempt``.
     """
     kind = type_of(claim.data)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
+from insend_relay.outbox.quarantine import CRASHED
 from insend_relay.outbox.record import NotARecord, Record
 from insend_relay.worker.form import form
 from insend_relay.worker.outcome import Outcome
 
 UNDECODABLE = "undecodable"
-CRASHED = "crashed worker"
 
 
 class Unsendable(NamedTuple):
@@ -19,7 +19,7 @@ class Unsendable(NamedTuple):
 
     Attributes:
         reason: Why, in a few words that many letters share.
-        outcome: The same as an outcome.
+        outcome: How its last send ended. There is no answer to one that crashed its worker.
     """
 
     reason: str
@@ -39,5 +39,5 @@ def check(claim: Claim, max_crashes: int) -> tuple[Record, bytes] | Unsendable:
     except NotARecord as error:
         return Unsendable(UNDECODABLE, Outcome("refused", answer=str(error)))
     if claim.tried and claim.attempts().abandoned >= max_crashes:
-        return Unsendable(CRASHED, Outcome("unknown", answer=CRASHED))
+        return Unsendable(CRASHED, Outcome("unknown"))
     return event, body

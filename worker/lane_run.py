@@ -128,8 +128,8 @@ class LaneRun:
                 self._context.outbox.release(claim, duplicate=True)
 
     def _bury(self, claim: Claim, why: Unsendable) -> Claim | None:
-        attempts = claim.attempts().attempts
-        burial = burial_of(claim, why.outcome, why.reason, attempts=attempts, lease_ms=self._next_lease_ms())
+        starts = claim.attempts().starts
+        burial = burial_of(claim, why.outcome, why.reason, attempts=starts, lease_ms=self._next_lease_ms())
         buried = self._lease.write(
             lambda: self._context.outbox.bury(
                 claim, type=burial.type, reason=burial.reason, meta=burial.meta, lease_ms=burial.lease_ms

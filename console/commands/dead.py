@@ -32,6 +32,7 @@ from insend_relay.console.terminal import (
 from insend_relay.operations.dead import INVALID, DeadLetters, Letter
 from insend_relay.operations.status import read_clock
 from insend_relay.outbox.errors import OutboxError
+from insend_relay.outbox.quarantine import CRASHED
 
 _ON_SCREEN = 200  # a table longer than this is not read; --json and the filters reach every letter
 
@@ -195,6 +196,12 @@ def _print_letter(letter: Letter, console: Console, *, personal: bool) -> None:
     body = text if payload is None else json.dumps(payload, ensure_ascii=False, indent=2)
     for line in body.splitlines():
         console.print(plain(line), soft_wrap=True)
+    if letter.reason == CRASHED:
+        console.print(
+            "Its workers crashed while they sent it, so the tracker may have it and no answer is known. Find the crash "
+            "in their logs; `insend replay` may crash them again.",
+            soft_wrap=True,
+        )
     if letter.reason == INVALID:
         console.print(
             f"It breaks the rules, so it is not replayed: `insend dead edit {letter.id}` corrects it and sends it.",

@@ -29,3 +29,12 @@ def warnings(risks: Risks) -> Iterator[str]:
             f"{risks.guests:,} of guests: when such a guest has logged in since, the visitor's events are not held "
             "back for them, so they may arrive after the login"
         )
+    if risks.unknown:
+        yield (
+            f"{risks.unknown:,} of unknown outcome: the tracker may have them already, and would then count them twice"
+        )
+    if risks.crashed:
+        yield (
+            f"{risks.crashed:,} that died because they crashed their workers: they may do so again, and then what a "
+            "worker sends at the same time may arrive twice"
+        )

@@ -48,9 +48,10 @@ from insend_relay.operations.dead import DeadLetters
 from insend_relay.outbox.connection import connect
 from insend_relay.outbox.errors import OutboxError
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.quarantine import CRASHED
 from insend_relay.outbox.store import Outbox
 from insend_relay.spool.spool import Spool
-from insend_relay.worker.head import CRASHED, UNDECODABLE
+from insend_relay.worker.head import UNDECODABLE
 
 T = TypeVar("T")
 PROGRAM = "from insend_relay.console.commands.main import main; main()"

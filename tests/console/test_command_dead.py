@@ -15,6 +15,7 @@ from waiting import PATIENCE_SECONDS, wait_until
 
 from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.quarantine import CRASHED
 from insend_relay.outbox.record import new_id
 from insend_relay.outbox.store import Outbox
 
@@ -331,3 +332,9 @@ def test_a_reader_that_goes_away_is_no_traceback(insend: CommandLine, outbox: Ou
         assert process.wait(PATIENCE_SECONDS) == 141
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_the_letter_of_an_event_that_crashed_its_workers_says_so(insend: CommandLine, outbox: Outbox) -> None:
+    dead = letter(outbox, reason=CRASHED)
+    assert "Its workers crashed while they sent it" in insend("dead", "show", dead).stdout
+    assert "crashed while" not in insend("dead", "show", letter(outbox)).stdout

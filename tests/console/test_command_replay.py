@@ -12,6 +12,7 @@ from insend_relay.operations.discard_lane import LaneDiscard, last_accepted
 from insend_relay.operations.replay import Replay, overdue
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.quarantine import CRASHED
 from insend_relay.outbox.store import Outbox
 
 
@@ -97,6 +98,18 @@ def test_it_says_what_a_late_event_may_break(
 ) -> None:
     letter(outbox, lane, payload=event(type), type=type)
     assert f"Beware: {warning}" in insend("replay").stdout
+
+
+def test_it_says_what_the_tracker_may_have_already_and_what_may_crash_workers_again(
+    insend: CommandLine, outbox: Outbox
+) -> None:
+    letter(outbox, ALICE, payload=event("link"), type="link", reason="unknown: no whole answer")
+    assert "may crash" not in (said := insend("replay").stdout)
+    assert "Beware: 1 of unknown outcome: the tracker may have them already" in said
+    letter(outbox, ALICE, payload=event("link"), type="link", reason=CRASHED)
+    said = insend("replay").stdout
+    assert "Beware: 2 of unknown outcome: the tracker may have them already" in said
+    assert "Beware: 1 that died because they crashed their workers: they may do so again" in said
 
 
 def test_a_status_change_without_its_purchase_is_named(insend: CommandLine, outbox: Outbox) -> None:

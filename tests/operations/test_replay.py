@@ -21,6 +21,8 @@ from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
+from insend_relay.outbox.letter import letter_meta
+from insend_relay.outbox.quarantine import CRASHED
 from insend_relay.outbox.store import Outbox
 
 FAST = 100_000.0
@@ -459,6 +461,14 @@ def test_the_risks_are_old_carts_void_status_changes_and_guests(outbox: Outbox) 
     assert find_risks(outbox, Filter(visitor="bob")) == Risks()
     letter(outbox, GUEST, type="link")
     assert find_risks(outbox, Filter(type="link")) == Risks(guests=1)
+
+
+def test_what_the_tracker_may_have_and_what_crashed_its_workers_are_risks(outbox: Outbox) -> None:
+    meta = letter_meta(outcome="unknown")
+    letter(outbox, ALICE, type="link", meta=meta)
+    letter(outbox, BOB, type="link", meta=meta, reason=CRASHED)
+    assert find_risks(outbox) == Risks(unknown=2, crashed=1)
+    assert find_risks(outbox, Filter(reason=CRASHED)) == Risks(unknown=1, crashed=1)
 
 
 def test_an_order_update_of_another_visitor_is_not_void(outbox: Outbox) -> None:

@@ -17,6 +17,7 @@ from lanes import (
     claim,
     claim_one,
     come_due,
+    crash,
     due_in,
     ledger,
     make_newer,
@@ -209,6 +210,15 @@ def test_the_letter_keeps_how_the_last_attempt_ended(
     fail(outbox, claim_one(outbox), outcome)
     found = DeadLetters(outbox).get(bury_head(outbox, ALICE))
     assert (found.outcome, found.status, found.answer) == (kind, status, answer)
+
+
+def test_a_letter_counts_the_sends_that_crashed_their_workers(outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    fail(outbox, claim_one(outbox))
+    come_due(outbox, ALICE)
+    crash(outbox, ALICE, times=2)
+    found = DeadLetters(outbox).get(bury_head(outbox, ALICE))
+    assert (found.outcome, found.answer, found.attempts) == ("unknown", "try later", 5)
 
 
 def test_a_head_that_was_never_tried_and_cannot_be_read_is_buried_too(outbox: Outbox) -> None:

@@ -32,13 +32,13 @@ from insend_relay.outbox.claim import Claim, Claims, Delivered
 from insend_relay.outbox.connection import Executor
 from insend_relay.outbox.errors import OutboxUnreachable
 from insend_relay.outbox.keys import Lane
-from insend_relay.outbox.quarantine import QuarantineTurn
+from insend_relay.outbox.quarantine import CRASHED, QuarantineTurn
 from insend_relay.outbox.scripts import load
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
 from insend_relay.producers import InSend
 from insend_relay.worker.delivery import Delivery
-from insend_relay.worker.head import CRASHED, UNDECODABLE
+from insend_relay.worker.head import UNDECODABLE
 from insend_relay.worker.stop import Stop
 
 Delivering = Callable[..., Any]
@@ -341,6 +341,8 @@ def test_an_event_that_kills_its_worker_again_and_again_is_buried(
     with delivering():
         books = drained(outbox)
     assert letters(outbox) == [("custom", CRASHED)]
+    (dead,) = DeadLetters(outbox).scan()
+    assert (dead.attempts, dead.outcome, dead.answer) == (6, "unknown", ""), "it was sent, and nothing was answered"
     assert numbers(sandbox.requests, "1") == [2]
     assert books["duplicates_possible"] == 6
 
