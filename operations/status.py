@@ -16,7 +16,7 @@ from insend_relay.operations.jumps import Jump, read_jumps
 from insend_relay.outbox.clock_steps import NOTHING_AHEAD, ClockSteps, FarAhead
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable
 from insend_relay.outbox.fault import Fault, fault_of
-from insend_relay.outbox.heartbeat import NO_WORKERS, Workers, read_workers
+from insend_relay.outbox.heartbeat import NO_WORKERS, Workers, other_namespaces, read_workers
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.replies import pairs
 from insend_relay.outbox.store import Outbox
@@ -135,10 +135,14 @@ class Status:
         now_ms: When this was read, on Redis's clock.
         stalled: Whether an event or a probe could have been sent for a minute, and no worker has done anything.
         spooled_seconds: The age of the oldest spooled event; None when there is none.
+        spool_fault: Why this machine's spool cannot be read, so that ``spooled`` is unknown; None when it can be, and
+            without one.
         failing: The event that has failed longest while no other of its app was delivered; None when there is none.
         newer: What only a worker of a newer release can read, while none is alive; None when there is nothing.
         refusal: Why Redis takes no events of producers; None when it takes them.
         workers: The workers of this namespace.
+        unused: Whether this namespace never accepted an event and never had a worker; then it may be mistyped.
+        elsewhere: Other namespaces of this Redis with a worker that is alive; looked for only while none is alive here.
         jumps: When the books have jumped back, until an operator acknowledges it.
         far_ahead: What a step back of Redis's clock has left scheduled too far ahead.
         types: The books of the whole relay, by type.
@@ -163,6 +167,7 @@ class Status:
     now_ms: int
     stalled: bool = False
     spooled_seconds: float | None = None
+    spool_fault: str | None = None
     failing: Failing | None = None
     newer: Newer | None = None
     refusal: Refusal | None = None
@@ -172,6 +177,8 @@ class Status:
     types: Book = field(default_factory=dict)
     apps: list[AppBooks] = field(default_factory=list)
     quarantined_lanes: int = 0
+    unused: bool = False
+    elsewhere: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``insend status --json``."""
@@ -194,11 +201,14 @@ class Status:
             "balanced": self.balanced,
             "stalled": self.stalled,
             "spooled_oldest_seconds": self.spooled_seconds,
+            "spool_fault": self.spool_fault,
             "undelivered_seconds": self.failing.seconds if self.failing else None,
             "newer": asdict(self.newer) if self.newer else None,
             "redis_refuses": self.refusal.text if self.refusal else None,
             "workers_alive": self.workers.alive,
             "last_heartbeat_seconds": self.workers.last_seconds,
+            "unused": self.unused,
+            "other_namespaces": self.elsewhere,
             "jumps": [jump.as_dict() for jump in self.jumps],
             "far_ahead": self.far_ahead._asdict(),
             "types": {name: counts.as_dict() for name, counts in self.types.items()},
@@ -231,6 +241,7 @@ def read_status(
         births.append(now_ms - round(newer.seconds * 1000))
     grown, busy = _pulse(outbox, now_ms)
     headroom = _headroom(outbox)
+    workers = read_workers(outbox, now_ms)
     return Status(
         accepted=counts.accepted,
         delivered=counts.delivered,
@@ -259,6 +270,8 @@ def read_status(
         types=types,
         apps=read_apps(outbox, MAX_BOOKS),
         quarantined_lanes=_quarantined(outbox),
+        unused=not outbox.read("EXISTS", outbox.keys.ledger, outbox.keys.epoch),
+        elsewhere=[] if workers.alive else _elsewhere(outbox, now_ms),
     )
 
 
@@ -340,6 +353,14 @@ def _births_in_trouble(outbox: Outbox) -> list[int]:
     """When the oldest head that has failed was accepted, if there is one."""
     oldest = pairs(outbox.read("ZRANGE", outbox.keys.failing, 0, 0, "WITHSCORES"))
     return [int(float(accepted_at)) for _, accepted_at in oldest]
+
+
+def _elsewhere(outbox: Outbox, now_ms: int) -> list[str]:
+    """Other namespaces with a worker that is alive; none when this user may not look into them."""
+    try:
+        return other_namespaces(outbox, now_ms)
+    except OutboxRefused:
+        return []
 
 
 def _quarantined(outbox: Outbox) -> int:

@@ -58,16 +58,26 @@ class Outbox:
             return self.redis.execute_command(*command)
 
     def check_layout(self) -> None:
-        """Claim this Redis for our layout; NewerLayout when a newer release has written to it, or ClusterMode."""
-        check_server(self.redis)
-        found = self.read("GET", self.keys.layout)
-        if found is None:
+        """Claim this Redis for our layout, as a worker does; raises what ``read_layout`` raises."""
+        if self.read_layout() is None:
             with contextlib.suppress(OutboxFull):  # a full Redis is to be drained, claimed or not
                 self.read("SET", self.keys.layout, LAYOUT, "NX")
-        elif int(found) > LAYOUT:
+
+    def read_layout(self) -> int | None:
+        """The layout of this Redis; None when no worker has claimed it yet. Writes nothing.
+
+        Raises:
+            NewerLayout: A newer release has written to it.
+            ClusterMode: It runs in cluster mode.
+            OutboxError: It cannot be asked.
+        """
+        check_server(self.redis)
+        found = self.read("GET", self.keys.layout)
+        if found is not None and int(found) > LAYOUT:
             raise NewerLayout(
                 f"this Redis holds layout {int(found)}, this release knows {LAYOUT}: upgrade insend-relay here"
             )
+        return None if found is None else int(found)
 
     # Producers
 

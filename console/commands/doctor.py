@@ -39,7 +39,7 @@ def doctor(*, as_json: bool) -> None:
     findings = [_tracker(settings), *_variables(unknown_variables())]
     takes_events = False
     try:
-        with connect(settings.redis_url) as client:  # not open_outbox: it has to write, and this may be a replica
+        with connect(settings.redis_url) as client:  # not open_outbox: what that refuses is a finding here
             facts = read_facts(Outbox(client, namespace=settings.namespace), settings.durability)
             findings = [*redis_findings(facts, settings), *delivery_findings(facts), *findings]
             takes_events = facts.status is not None and facts.status.refusal is None

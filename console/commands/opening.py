@@ -12,9 +12,9 @@ from insend_relay.outbox.store import Outbox
 
 @contextmanager
 def open_outbox(settings: Settings | None = None) -> Iterator[Outbox]:
-    """The outbox that the settings name; SettingsError, or OutboxError when it cannot be used."""
+    """The outbox that the settings name; SettingsError, or OutboxError when it cannot be used. Writes nothing."""
     settings = settings or Settings.from_env()
     with connect(settings.redis_url) as client:
         outbox = Outbox(client, namespace=settings.namespace)
-        outbox.check_layout()
+        outbox.read_layout()  # not claimed: a look only looks, and the namespace may be mistyped
         yield outbox

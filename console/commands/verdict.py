@@ -45,11 +45,13 @@ def verdict(status: Status) -> Verdict:
         _stalled,
         _of_a_newer_release,
         _soon_full,
+        _spool_unusable,
         _spool_stuck,
         _undelivered,
         _paused,
         _left_to_a_newer_worker,
         _dead_letters,
+        _unused,
     ):
         found = check(status)
         if found is not None:
@@ -94,7 +96,7 @@ def _without_worker(status: Status) -> Verdict | None:
     if status.workers.alive or not status.waiting:
         return None
     last = status.workers
-    todo = "Start a worker with this INSEND_REDIS_URL and INSEND_NAMESPACE"
+    todo = f"Start a worker with this INSEND_REDIS_URL and INSEND_NAMESPACE{_elsewhere(status)}"
     if last.last_seconds is not None:
         todo += f", or restart {last.last} if it hangs: its last heartbeat is {span(last.last_seconds)} old"
     return _finding(f"NO WORKER IS ALIVE: {_waiting(status)}{_full(status)}, nothing lost. {todo}.{_more_room(status)}")
@@ -172,6 +174,12 @@ def _paused(status: Status) -> Verdict | None:
     return Verdict(f"{_paused_line(status, first)}. {todo}", "notice")
 
 
+def _spool_unusable(status: Status) -> Verdict | None:
+    if status.spool_fault is None:
+        return None
+    return _finding(f"SPOOL UNUSABLE: {status.spool_fault}. In Redis: {_waiting(status)}.")
+
+
 def _spool_stuck(status: Status) -> Verdict | None:
     if not status.spooled or status.spooled_seconds is None or status.spooled_seconds < STUCK_SECONDS:
         return None
@@ -184,6 +192,22 @@ def _spool_stuck(status: Status) -> Verdict | None:
 
 def _dead_letters(status: Status) -> Verdict | None:
     return Verdict(f"DEAD LETTERS: {status.dead:,} (see `insend dead groups`)", "notice") if status.dead else None
+
+
+def _unused(status: Status) -> Verdict | None:
+    """Where a name is mistyped, nothing waits and no worker is missed."""
+    if not status.unused:
+        return None
+    where = _elsewhere(status) or ", or INSEND_REDIS_URL if events should be here"
+    return Verdict(
+        "NEVER USED: no event was ever accepted, and no worker ever ran, in this INSEND_NAMESPACE. Check its "
+        f"name{where}.",
+        "notice",
+    )
+
+
+def _elsewhere(status: Status) -> str:
+    return f" (workers are alive in this Redis in: {', '.join(status.elsewhere)})" if status.elsewhere else ""
 
 
 def _first(paused: list[Paused]) -> Paused:

@@ -303,3 +303,11 @@ def test_a_port_that_is_taken_is_a_usage_error_and_no_address_is_announced(insen
         result = insend.process("sandbox", "--port", taken.getsockname()[1])
     assert (result.returncode, result.stdout) == (2, "")
     assert "cannot listen" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "audit", "dead list", "dead groups", "visitor 7", "doctor", "replay", "resume", "erase 7"]
+)
+def test_a_command_that_only_looks_writes_nothing(insend: CommandLine, outbox: Outbox, command: str) -> None:
+    assert "Traceback" not in insend(*command.split()).output
+    assert outbox.read("KEYS", f"*{outbox.keys.namespace}*") == []

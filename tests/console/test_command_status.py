@@ -164,12 +164,12 @@ def test_watch_outlives_a_redis_that_goes_away(tmp_path: Path) -> None:
         EmbeddedRedis(tmp_path) as server,
         CommandLine(server.url, "insend").terminal("status", "--watch") as terminal,
     ):
-        wait_until(lambda: "OK: nothing waiting" in terminal.shown)
+        wait_until(lambda: "NEVER USED" in terminal.shown)
         server.kill()
         wait_until(lambda: "trying again" in terminal.shown)
         before = len(terminal.shown)
         server.start()
-        wait_until(lambda: "OK: nothing waiting" in terminal.shown[before:])
+        wait_until(lambda: "NEVER USED" in terminal.shown[before:])
         terminal.interrupt()
         assert terminal.ended() == 130
 

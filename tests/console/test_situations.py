@@ -299,6 +299,13 @@ def another_namespace(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def mistyped_namespace(place: Place) -> Iterator[None]:
+    with healthy(place):
+        place.insend.settings["INSEND_NAMESPACE"] = "inesnd"
+        yield
+
+
+@contextmanager
 def full(place: Place) -> Iterator[None]:
     with healthy(place):
         place.outbox.read("CONFIG", "SET", "maxmemory", 1)
@@ -417,6 +424,7 @@ SITUATIONS: dict[str, Callable[[Place], object]] = {
     "a newer release wrote events, and its workers are about to start": newer_event,
     "a newer release wrote events, and it has no worker (after a rollback)": after_a_rollback,
     "the worker has another namespace": another_namespace,
+    "INSEND_NAMESPACE is mistyped": mistyped_namespace,
     "Redis is full": full,
     "Redis is full within two hours": full_soon,
     "Redis has too few replicas": too_few_replicas,

@@ -44,6 +44,22 @@ JUMP = Jump(b"", AT_0211, 1_200, 3, 17)
             "REDIS FULL in ~20 min: 12 waiting, oldest 0.3 s. Raise Redis's maxmemory.",
         ),
         (replace(OK, dead=3), "notice", "DEAD LETTERS: 3 (see `insend dead groups`)"),
+        (
+            replace(OK, waiting=0, workers=NO_WORKERS, unused=True),
+            "notice",
+            (
+                "NEVER USED: no event was ever accepted, and no worker ever ran, in this INSEND_NAMESPACE. Check its "
+                "name, or INSEND_REDIS_URL if events should be here."
+            ),
+        ),
+        (
+            replace(OK, waiting=0, workers=NO_WORKERS, unused=True, elsewhere=["insend", "staging"]),
+            "notice",
+            (
+                "NEVER USED: no event was ever accepted, and no worker ever ran, in this INSEND_NAMESPACE. Check its "
+                "name (workers are alive in this Redis in: insend, staging)."
+            ),
+        ),
         (replace(OK, spooled=3, spooled_seconds=3), "ok", "OK: 12 waiting, oldest 0.3 s"),
         (
             replace(OK, spooled=3, spooled_seconds=180, dead=3),

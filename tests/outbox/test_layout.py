@@ -25,6 +25,13 @@ def test_the_first_worker_writes_the_layout_down_and_the_next_find_it(stamped: O
     assert stamped.read("GET", stamped.keys.layout) == str(LAYOUT).encode()
 
 
+def test_to_look_at_the_layout_claims_nothing(stamped: Outbox) -> None:
+    assert stamped.read_layout() is None
+    assert stamped.read("EXISTS", stamped.keys.layout) == 0
+    stamped.check_layout()
+    assert stamped.read_layout() == LAYOUT
+
+
 def test_a_newer_layout_is_refused_and_left_as_it_is(stamped: Outbox) -> None:
     stamped.read("SET", stamped.keys.layout, LAYOUT + 1)
     with pytest.raises(NewerLayout, match=f"holds layout {LAYOUT + 1}, this release knows {LAYOUT}: upgrade"):
