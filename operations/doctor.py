@@ -7,7 +7,7 @@ A hosted Redis may forbid some of the commands; what it does not say is None. Th
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -16,6 +16,7 @@ from insend_relay.operations.status import Status, read_status
 from insend_relay.outbox.connection import check_server, run_together
 from insend_relay.outbox.durability import Asking, Durability
 from insend_relay.outbox.errors import ClusterMode, OutboxError, OutboxRefused
+from insend_relay.outbox.heartbeat import other_namespaces
 from insend_relay.outbox.store import Outbox
 
 CONFIRM_MS = 1_500  # how long Redis may take to confirm a write to the doctor
@@ -37,6 +38,7 @@ class Facts:
         keys_refused: Why this user may not touch our keys; "" when it may.
         cluster: Whether Redis runs in cluster mode.
         status: How delivery stands.
+        other_namespaces: Other namespaces of this Redis with a worker that is alive.
     """
 
     info: dict[str, str] | None = None
@@ -49,6 +51,7 @@ class Facts:
     keys_refused: str = ""
     cluster: bool = False
     status: Status | None = None
+    other_namespaces: list[str] = field(default_factory=list)
 
 
 def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
@@ -81,7 +84,9 @@ def read_facts(outbox: Outbox, durability: Durability = "memory") -> Facts:
         elif asking.question.holds(said):
             facts.confirmed_after_ms = (time.perf_counter() - start) * 1000
     facts.user = _asked(lambda: _text(outbox.read("ACL", "WHOAMI")))
-    facts.status = _asked(lambda: read_status(outbox))
+    facts.status = status = _asked(lambda: read_status(outbox))
+    if status is not None and not status.workers.alive:
+        facts.other_namespaces = _asked(lambda: other_namespaces(outbox, status.now_ms)) or []
     return facts
 
 

@@ -142,7 +142,7 @@ class Status:
         refusal: Why Redis takes no events of producers; None when it takes them.
         workers: The workers of this namespace.
         unused: Whether this namespace never accepted an event and never had a worker; then it may be mistyped.
-        elsewhere: Other namespaces of this Redis with a worker that is alive; looked for only while none is alive here.
+        elsewhere: Other namespaces of this Redis with a worker that is alive; looked for only in an unused one.
         jumps: When the books have jumped back, until an operator acknowledges it.
         far_ahead: What a step back of Redis's clock has left scheduled too far ahead.
         types: The books of the whole relay, by type.
@@ -189,7 +189,7 @@ class Status:
             "dead": self.dead,
             "discarded": self.discarded,
             "replayed": self.replayed,
-            "spooled": self.spooled,
+            "spooled": None if self.spool_fault else self.spooled,
             "duplicates_possible": self.duplicates_possible,
             "no_visitor": self.no_visitor,
             "oldest_waiting_seconds": self.oldest_waiting_seconds,
@@ -241,7 +241,7 @@ def read_status(
         births.append(now_ms - round(newer.seconds * 1000))
     grown, busy = _pulse(outbox, now_ms)
     headroom = _headroom(outbox)
-    workers = read_workers(outbox, now_ms)
+    unused = not outbox.read("EXISTS", outbox.keys.ledger, outbox.keys.epoch)
     return Status(
         accepted=counts.accepted,
         delivered=counts.delivered,
@@ -264,14 +264,14 @@ def read_status(
         failing=_failing(outbox, {pause.app for pause in paused}, now_ms),
         newer=newer,
         refusal=read_refusal(outbox),
-        workers=workers,
+        workers=read_workers(outbox, now_ms),
         jumps=read_jumps(outbox),
         far_ahead=_far_ahead(outbox),
         types=types,
         apps=read_apps(outbox, MAX_BOOKS),
         quarantined_lanes=_quarantined(outbox),
-        unused=not outbox.read("EXISTS", outbox.keys.ledger, outbox.keys.epoch),
-        elsewhere=[] if workers.alive else _elsewhere(outbox, now_ms),
+        unused=unused,
+        elsewhere=_elsewhere(outbox, now_ms) if unused else [],
     )
 
 

@@ -245,7 +245,10 @@ class SpoolFile:
         about = dict(_patiently(connection, "SELECT name, value FROM about", deadline).fetchall())
         if about["namespace"] != self.namespace:
             whose = about["namespace"]
-            raise SpoolError(f"the spool {self.path} is that of namespace {whose}: name another INSEND_SPOOL")
+            raise SpoolError(
+                f"the spool {self.path} is that of namespace {whose}, and INSEND_NAMESPACE is {self.namespace}: "
+                "correct it, or name another INSEND_SPOOL"
+            )
         self.name = about["file"]
 
 

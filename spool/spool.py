@@ -24,7 +24,7 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
 from insend_relay.outbox.record import NotARecord, decode, draft
 from insend_relay.outbox.settings import Settings
-from insend_relay.spool.file import SUPPORTED, FlushLock, file_of
+from insend_relay.spool.file import SUPPORTED, FlushLock, errors_mapped, file_of
 
 _COLUMNS = "row, lane, slot, app, header, payload, once_key, once_seconds, type, faults, synced"
 _INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 11})"  # noqa: S608 - question marks
@@ -108,6 +108,15 @@ class Spool:
             raise SettingsError(["INSEND_SPOOL: the spool does not work on Windows: leave the setting empty there"])
         most_bytes = settings.spool_most_megabytes * 1_000_000
         return cls(Path(settings.spool), namespace=settings.namespace, most_bytes=most_bytes)
+
+    def exists(self) -> bool:
+        """Whether the file is there; makes none."""
+        with errors_mapped("cannot be opened"):
+            try:
+                self.path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+        return True
 
     def may_hold(self) -> bool:
         """Whether there may be anything in it; takes a fraction of a microsecond."""

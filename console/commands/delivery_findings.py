@@ -17,7 +17,7 @@ def delivery_findings(facts: Facts) -> list[Finding]:
     status = facts.status
     if status is None:
         return []
-    return [*_books(status), *_entry(status), _workers(status), *_delivery(status)]
+    return [*_books(status), *_entry(status), _workers(status, facts.other_namespaces), *_delivery(status)]
 
 
 def _books(status: Status) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def _entry(status: Status) -> Iterator[Finding]:
         yield Finding("new events", "bad", f"refused: {status.refusal.text}")
 
 
-def _workers(status: Status) -> Finding:
+def _workers(status: Status, elsewhere: list[str]) -> Finding:
     workers = status.workers
     if workers.alive and status.stalled:
         text = f"{workers.alive} alive, and none sends what waits: see their logs and restart them"
@@ -44,8 +44,8 @@ def _workers(status: Status) -> Finding:
     if workers.alive:
         return Finding("workers", "good", f"{workers.alive} alive")
     text = "none is alive in this INSEND_NAMESPACE"
-    if status.elsewhere:
-        text += f" (alive in this Redis: those of {', '.join(status.elsewhere)})"
+    if elsewhere:
+        text += f" (alive in this Redis: those of {', '.join(elsewhere)})"
     if workers.last_seconds is not None:
         text += f"; the last heartbeat is {span(workers.last_seconds)} old ({workers.last})"
     if not status.waiting:

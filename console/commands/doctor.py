@@ -87,20 +87,28 @@ def _spool(settings: Settings, *, redis_takes_events: bool) -> Finding:
         return Finding(
             "spool", "look", "none: while Redis is away calls raise NotAccepted; producers may name one by INSEND_SPOOL"
         )
-    if not spool.path.exists():
-        folder = next(parent for parent in spool.path.parents if parent.exists())
-        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-            return Finding("spool", "good", f"{spool.path} can be made")
-        return Finding("spool", "bad", f"nothing can be written below {folder}: name another INSEND_SPOOL")
-    return _spool_file(spool, redis_takes_events=redis_takes_events)
+    try:
+        if not spool.exists():
+            return _spool_to_be_made(spool.path)
+        return _spool_file(spool, redis_takes_events=redis_takes_events)
+    except SpoolError as error:
+        return Finding("spool", "bad", f"{error}. Events that Redis cannot take are refused")
+
+
+def _spool_to_be_made(path: Path) -> Finding:
+    """A file of that name: its folder too, and then the name may be mistyped."""
+    there = next(parent for parent in path.parents if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        return Finding("spool", "bad", f"nothing can be written below {there}: name another INSEND_SPOOL")
+    if there != path.parent:
+        text = f"the folder {path.parent} does not exist and would be made with {path.name}: check INSEND_SPOOL"
+        return Finding("spool", "look", text)
+    return Finding("spool", "good", f"{path} can be made")
 
 
 def _spool_file(spool: Spool, *, redis_takes_events: bool) -> Finding:
-    try:
-        spool.lower(deadline=time.monotonic() + 1.0)
-        found = spool.look()
-    except SpoolError as error:
-        return Finding("spool", "bad", f"{error}: events that Redis cannot take are refused")
+    spool.lower(deadline=time.monotonic() + 1.0)
+    found = spool.look()
     mode = Path(spool.path).stat().st_mode & 0o077
     if mode:
         return Finding("spool", "look", f"{spool.path} can be read by others, and holds personal data: chmod 600")

@@ -104,7 +104,7 @@ def _uid(given: str) -> str:
 def _spool(settings: Settings, outbox: Outbox) -> SpoolErasure | None:
     """This machine's spool; None when the settings name none or it was never used. Makes no file."""
     spool = Spool.of(settings)
-    return SpoolErasure(spool, outbox) if spool is not None and spool.path.exists() else None
+    return SpoolErasure(spool, outbox) if spool is not None and spool.exists() else None
 
 
 def _run(erasure: Erasure, person: Person, wait_seconds: float, console: Console) -> Report:

@@ -61,7 +61,7 @@ def look(settings: Settings) -> Spooled | None:
     kept = Spool.of(settings)
     if kept is None:
         return None
-    return kept.look() if kept.path.exists() else Spooled(0, None, 0)
+    return kept.look() if kept.exists() else Spooled(0, None, 0)
 
 
 def _print(file: str, found: Spooled, console: Console) -> None:

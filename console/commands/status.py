@@ -19,7 +19,7 @@ from insend_relay.console.commands.verdict import Verdict, verdict
 from insend_relay.console.terminal import json_option, moment, plain, print_json, screen, table
 from insend_relay.operations.jumps import acknowledge as forget
 from insend_relay.operations.status import Status, read_status, span
-from insend_relay.outbox.errors import OutboxUnreachable
+from insend_relay.outbox.errors import OutboxUnreachable, SpoolError
 from insend_relay.outbox.masking import mask_answer
 from insend_relay.outbox.settings import Settings
 from insend_relay.outbox.store import Outbox
@@ -69,12 +69,16 @@ def _acknowledged(outbox: Outbox, found: Status) -> Status:
 
 def _read(outbox: Outbox, settings: Settings) -> Status:
     """The status with what trackers said masked: an answer may echo a visitor's data."""
-    spooled, age = look(settings), None
+    spooled, age, fault = None, None, None
+    try:
+        spooled = look(settings)
+    except SpoolError as error:  # a finding: what Redis holds is worth knowing all the more
+        fault = str(error) if settings.spool in str(error) else f"{settings.spool}: {error}"
     if spooled and spooled.oldest_at_ms is not None:
         age = max(0.0, time.time() - spooled.oldest_at_ms / 1000)
     found = read_status(outbox, spooled=spooled.events if spooled else 0, spooled_seconds=age)
     paused = [dataclasses.replace(pause, reason=mask_answer(pause.reason)) for pause in found.paused]
-    return dataclasses.replace(found, paused=paused)
+    return dataclasses.replace(found, paused=paused, spool_fault=fault)
 
 
 def _watch(outbox: Outbox, settings: Settings, found: Status) -> None:
@@ -120,6 +124,8 @@ def _shown(found: Status, said: Verdict) -> RenderableType:
     if found.no_visitor:
         figures.append(("calls without a visitor, not kept", found.no_visitor))
     rows: list[tuple[str, str]] = [(name, f"{count:,}") for name, count in figures]
+    if found.spool_fault:
+        rows[[name for name, _ in rows].index("spooled")] = ("spooled", "unknown")
     rows += revenue_rows(found)
     if found.oldest_waiting_seconds is not None:
         rows.append(("oldest waiting", span(found.oldest_waiting_seconds)))

@@ -96,7 +96,7 @@ def _without_worker(status: Status) -> Verdict | None:
     if status.workers.alive or not status.waiting:
         return None
     last = status.workers
-    todo = f"Start a worker with this INSEND_REDIS_URL and INSEND_NAMESPACE{_elsewhere(status)}"
+    todo = "Start a worker with this INSEND_REDIS_URL and INSEND_NAMESPACE"
     if last.last_seconds is not None:
         todo += f", or restart {last.last} if it hangs: its last heartbeat is {span(last.last_seconds)} old"
     return _finding(f"NO WORKER IS ALIVE: {_waiting(status)}{_full(status)}, nothing lost. {todo}.{_more_room(status)}")
@@ -177,7 +177,8 @@ def _paused(status: Status) -> Verdict | None:
 def _spool_unusable(status: Status) -> Verdict | None:
     if status.spool_fault is None:
         return None
-    return _finding(f"SPOOL UNUSABLE: {status.spool_fault}. In Redis: {_waiting(status)}.")
+    todo = "With these settings no event can be kept while Redis is away"
+    return _finding(f"SPOOL UNUSABLE: {status.spool_fault}. {todo}. In Redis: {_waiting(status)}.")
 
 
 def _spool_stuck(status: Status) -> Verdict | None:
@@ -198,16 +199,14 @@ def _unused(status: Status) -> Verdict | None:
     """Where a name is mistyped, nothing waits and no worker is missed."""
     if not status.unused:
         return None
-    where = _elsewhere(status) or ", or INSEND_REDIS_URL if events should be here"
+    where = ", or INSEND_REDIS_URL if events should be here"
+    if status.elsewhere:
+        where = f" (workers are alive in this Redis in: {', '.join(status.elsewhere)})"
     return Verdict(
         "NEVER USED: no event was ever accepted, and no worker ever ran, in this INSEND_NAMESPACE. Check its "
         f"name{where}.",
         "notice",
     )
-
-
-def _elsewhere(status: Status) -> str:
-    return f" (workers are alive in this Redis in: {', '.join(status.elsewhere)})" if status.elsewhere else ""
 
 
 def _first(paused: list[Paused]) -> Paused:

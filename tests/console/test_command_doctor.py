@@ -116,8 +116,11 @@ def test_what_a_tracker_echoed_is_masked_also_here(insend: CommandLine, outbox: 
 def test_the_spool_is_looked_at(insend: CommandLine, tmp_path: Path, namespace: str) -> None:
     assert finding(insend, "spool").startswith("look: none")
     path = tmp_path / "folder" / "spool.db"
-    assert finding(insend, "spool", INSEND_SPOOL=str(path)) == f"good: {path} can be made"
+    to_be_made = f"the folder {path.parent} does not exist and would be made with spool.db: check INSEND_SPOOL"
+    assert finding(insend, "spool", INSEND_SPOOL=str(path)) == f"look: {to_be_made}"
     assert not path.parent.exists()
+    path.parent.mkdir()
+    assert finding(insend, "spool", INSEND_SPOOL=str(path)) == f"good: {path} can be made"
     spool = Spool(path, namespace=namespace, most_bytes=10**8)
     spool.keep([(Entry(ALICE, new_id(), event()), "")], deadline=time.monotonic() + 60)
     assert finding(insend, "spool").startswith("look: 1 event in")

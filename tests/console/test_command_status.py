@@ -181,8 +181,9 @@ def test_watch_needs_a_terminal_and_goes_without_json(insend: CommandLine) -> No
 
 @pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colour_is_for_terminals_and_obeys_no_color(
-    insend: CommandLine, settings: dict[str, str], *, coloured: bool
+    insend: CommandLine, outbox: Outbox, settings: dict[str, str], *, coloured: bool
 ) -> None:
+    alive(outbox)
     with insend.terminal("status", **settings) as terminal:
         assert terminal.ended() == 0
     assert ("\x1b[1;32mOK" in terminal.shown) is coloured
@@ -203,3 +204,24 @@ def test_a_newer_layout_is_refused(insend: CommandLine, outbox: Outbox, redis_ur
     result = insend("status")
     assert result.exit_code == 3
     assert "upgrade insend-relay" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "folder"])
+def test_a_spool_that_cannot_be_used_is_a_finding_and_the_rest_is_shown(
+    insend: CommandLine, outbox: Outbox, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    put(outbox, ALICE)
+    alive(outbox)
+    insend.settings["INSEND_SPOOL"] = str(tmp_path / name)
+    said = insend("status")
+    assert said.exit_code == 1
+    first = said.stdout.splitlines()[0]
+    assert first.startswith("SPOOL UNUSABLE: ")
+    assert "the spool cannot be opened: " in first
+    assert str(tmp_path / name) in first
+    assert re.search(r"^spooled +unknown *$", said.stdout, re.MULTILINE)
+    found = insend.json("status")
+    assert (found["spooled"], found["waiting"]) == (None, 1)
+    assert "the spool cannot be opened" in found["spool_fault"]
+    assert insend("doctor").stdout.count("the spool cannot be opened") == 1

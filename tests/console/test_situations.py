@@ -385,6 +385,31 @@ def stuck_spool(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def spool_of_another_namespace(place: Place) -> Iterator[None]:
+    path = place.folder / "spool.db"
+    Spool(path, namespace="insend", most_bytes=10**8).keep([], deadline=time.monotonic() + 60)
+    place.insend.settings.update({"INSEND_SPOOL": str(path), "INSEND_NAMESPACE": "inesnd"})
+    with healthy(place):
+        yield
+
+
+@contextmanager
+def damaged_spool(place: Place) -> Iterator[None]:
+    path = place.folder / "spool.db"
+    path.write_text("this is no database\n" * 1_000)
+    place.insend.settings["INSEND_SPOOL"] = str(path)
+    with healthy(place):
+        yield
+
+
+@contextmanager
+def mistyped_spool(place: Place) -> Iterator[None]:
+    place.insend.settings["INSEND_SPOOL"] = str(place.folder / "nosuchdir" / "x" / "spool.db")
+    with healthy(place):
+        yield
+
+
+@contextmanager
 def dead_letters(place: Place) -> Iterator[None]:
     letter(place.outbox)
     alive(place.outbox)
@@ -433,6 +458,9 @@ SITUATIONS: dict[str, Callable[[Place], object]] = {
     "Redis's clock was set back": clock_set_back,
     "the books do not balance": unbalanced,
     "the spool is stuck": stuck_spool,
+    "INSEND_NAMESPACE is not that of the spool": spool_of_another_namespace,
+    "the spool's file is damaged": damaged_spool,
+    "INSEND_SPOOL is mistyped": mistyped_spool,
     "dead letters": dead_letters,
     "Redis is away": redis_away,
 }

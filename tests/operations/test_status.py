@@ -289,7 +289,7 @@ def test_as_a_dict_it_has_the_keys_that_programs_rely_on() -> None:
     documented |= {"oldest_waiting_seconds", "held_lanes", "quarantined_lanes", "paused"}
     documented |= {"redis_headroom_bytes", "balanced"}
     documented |= {"spooled_oldest_seconds", "redis_refuses", "workers_alive", "last_heartbeat_seconds", "jumps"}
-    documented |= {"undelivered_seconds", "newer", "types", "apps"}
+    documented |= {"undelivered_seconds", "newer", "types", "apps", "unused", "other_namespaces", "spool_fault"}
     assert set(found) == documented | {"no_visitor", "redis_full_in_seconds", "stalled", "far_ahead", "now_ms"}
     assert found["redis_full_in_seconds"] == 5.0
     assert found["paused"] == [
@@ -393,3 +393,14 @@ def test_a_replica_refuses_events(small: Outbox) -> None:
 def test_a_redis_that_is_gone_is_unreachable_and_no_refusal() -> None:
     with connect("redis://127.0.0.1:1/0") as client, pytest.raises(OutboxUnreachable):
         read_refusal(Outbox(client))
+
+
+def test_a_namespace_is_unused_until_an_event_was_accepted_or_a_worker_ran(outbox: Outbox, client: redis.Redis) -> None:
+    other = Outbox(client, namespace=f"{outbox.keys.namespace}-other")
+    Heartbeat(other, "web-1:4711").beat()
+    found = read_status(outbox)
+    assert (found.unused, other.keys.namespace in found.elsewhere) == (True, True)
+    put(outbox)
+    for used in (outbox, other):
+        found = read_status(used)
+        assert (found.unused, found.elsewhere) == (False, []), "there is no reason to look elsewhere"
