@@ -1,5 +1,7 @@
 """What an operator does about each fault on the way to the tracker, in a sentence. None for what ends by itself.
 
+`insend status`, `insend visitor` and `insend doctor` show it, so it does not say to look at the first two.
+
 A pause that should end by itself needs a person too when it lasts, or when no event of the app was ever delivered: then
 the cause may be a wrong port, or a firewall.
 """
@@ -24,7 +26,10 @@ _REMEDIES: dict[Fault, str] = {
     ),
     "proxy": "Check the proxy's address, user and password in HTTPS_PROXY and restart the workers.",
     "host": "Check INSEND_TRACKER_URL, HTTPS_PROXY and the name server of the workers' machine.",
-    "refusal": "The tracker refuses the events: compare its answer with `insend visitor` and `insend dead groups`.",
+    "refusal": (
+        "The tracker refuses the events: its answer says what is wrong with them. Correct it where they are made (often "
+        "INSEND_DOMAIN), and those that have died by `insend dead edit`, or `insend dead export` and `insend send --file`."
+    ),
 }
 
 

@@ -278,6 +278,13 @@ def test_the_first_line_decides_for_the_operator(status: Status, level: str, lin
 
 
 @pytest.mark.parametrize("fault", get_args(Fault))
+def test_a_remedy_sends_no_reader_to_a_command_that_shows_it(fault: Fault) -> None:
+    said = remedy(fault) or ""
+    assert "insend status" not in said
+    assert "insend visitor" not in said
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
 def test_nothing_to_do_is_said_only_of_a_fault_that_ends_by_itself_while_a_worker_lives(fault: Fault) -> None:
     paused = replace(OK, paused=[replace(DOWN, fault=fault)])
     assert verdict(paused).text.endswith("Nothing to do.") is ends_by_itself(fault)
