@@ -120,4 +120,9 @@ def _run(erasure: Erasure, person: Person, wait_seconds: float, console: Console
 def _question(found: Survey, app: str | None) -> str:
     where = f"app {app}" if app else "all apps"
     total = sum((counts.total() for counts in found.counts.values()), found.unreadable)
+    if not total:  # a yes leaves tombstones all the same
+        return (
+            f"For 90 days, discard events of {found.person.uid} in {where} that were made before now and come in from "
+            "the spools of other machines?"
+        )
     return f"Discard {counted(total, 'event')} of {found.person.uid} in {where} for good?"

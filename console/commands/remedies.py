@@ -27,8 +27,9 @@ _REMEDIES: dict[Fault, str] = {
     "proxy": "Check the proxy's address, user and password in HTTPS_PROXY and restart the workers.",
     "host": "Check INSEND_TRACKER_URL, HTTPS_PROXY and the name server of the workers' machine.",
     "refusal": (
-        "The tracker refuses the events: its answer says what is wrong with them. Correct it where they are made (often "
-        "INSEND_DOMAIN), and those that have died by `insend dead edit`, or `insend dead export` and `insend send --file`."
+        "The tracker refuses the events: its answer says what is wrong with them. Correct it where they are made "
+        "(often INSEND_DOMAIN), and those that have died by `insend dead edit`, or by `insend dead export` and `insend "
+        "send --file`."
     ),
 }
 

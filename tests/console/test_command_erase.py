@@ -80,6 +80,23 @@ def test_to_run_it_again_finds_nothing_and_is_no_finding(insend: CommandLine, ou
     assert "0 events discarded" in again.stdout
 
 
+def test_where_nothing_is_found_the_question_says_what_a_yes_still_does(
+    insend: CommandLine, outbox: Outbox, tmp_path: Path
+) -> None:
+    put(outbox, BOB)
+    asked = insend("erase", "alice")
+    assert asked.exit_code == 2
+    assert "Nothing of alice is here." in asked.stdout
+    assert "For 90 days, discard events of alice in all apps that were made before now and come in from" in asked.stderr
+    assert "0 events" not in asked.output
+    path = tmp_path / "spool.db"  # another machine's, and its event is from before the erasure
+    spool = Spool(path, namespace=outbox.keys.namespace, most_bytes=10**8)
+    spool.keep([(Entry(ALICE, new_id(), event()), "")], deadline=time.monotonic() + 60)
+    assert insend("erase", "alice", "--yes").exit_code == 0
+    assert insend("spool", "flush", INSEND_SPOOL=str(path)).exit_code == 0
+    assert (insend.json("status")["waiting"], insend.json("status")["discarded"]) == (1, 1)
+
+
 def test_the_uid_may_come_by_stdin(insend: CommandLine, outbox: Outbox) -> None:
     put(outbox)
     assert insend("erase", "-", "--yes", stdin="alice\n").exit_code == 0
