@@ -159,6 +159,11 @@ def errors_mapped() -> AbstractContextManager[None]:
 
 _FULL = "Redis is full (maxmemory reached): raise maxmemory; the workers go on draining it"
 REPLICA = "Redis is a read-only replica: point INSEND_REDIS_URL at the primary"
+_DATABASE = "this Redis has no database of the number that INSEND_REDIS_URL ends with: correct it, as in .../0"
+_RIGHTS = (
+    "Redis refused the command: the ACL of our user has to allow the keys of INSEND_NAMESPACE and our commands "
+    "(docs/deploy.md has the rights)"
+)
 _PASSWORD = "Redis refused our user or password: check INSEND_REDIS_URL"  # noqa: S105 - a sentence about one
 _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     # what arrives as a plain ResponseError, telling by its text alone; Redis 6.2 wraps what a script met so
@@ -166,6 +171,8 @@ _PLAIN: tuple[tuple[str, type[OutboxError], str], ...] = (
     ("READONLY You can't write", OutboxUnreachable, REPLICA),
     ("NOREPLICAS ", OutboxUnreachable, "Redis has too few replicas and takes nothing (its min-replicas-to-write)"),
     ("not allowed in cluster mode", ClusterMode, CLUSTER),  # SELECT
+    ("DB index is out of range", OutboxRefused, _DATABASE),  # SELECT too
+    ("ACL failure in script", OutboxRefused, _RIGHTS),
     ("MISCONF ", OutboxUnreachable, "Redis cannot write to its disk and takes nothing: see its log"),
     ("BUSY Redis is busy", OutboxUnreachable, "Redis is busy running somebody's script"),
 )
@@ -177,6 +184,7 @@ _OURS: tuple[tuple[type[theirs.RedisError], type[OutboxError], str, bool], ...] 
     (theirs.AuthenticationWrongNumberOfArgsError, OutboxRefused, _PASSWORD, False),
     # redis-py 6 has no such class
     (getattr(theirs, "ExternalAuthProviderError", theirs.AuthenticationError), OutboxRefused, _PASSWORD, False),
+    (theirs.NoPermissionError, OutboxRefused, _RIGHTS, False),
     (theirs.BusyLoadingError, OutboxUnreachable, "Redis is still loading its data", False),
     (theirs.MasterDownError, OutboxUnreachable, "Redis is a replica without its primary", False),
     (theirs.ClusterError, ClusterMode, CLUSTER, False),  # CLUSTERDOWN

@@ -67,7 +67,10 @@ _ENDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], int, C
     (
         OutboxUnreachable,
         UNREACHABLE,
-        lambda error: f"{error}\n  Is Redis running, and does INSEND_REDIS_URL point to it?",
+        lambda error: (
+            f"{error}\n  Is Redis running, and does INSEND_REDIS_URL point to it?\n  INSEND_REDIS_URL begins with "
+            "rediss:// for a port that speaks TLS, with redis:// for one that does not."
+        ),
     ),
     ((OutboxError, NotAccepted), UNREACHABLE, str),
     (RelayError, USAGE, str),

@@ -47,8 +47,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             near = difflib.get_close_matches(cmd_name, _COMMANDS, n=1)
-            if near:
-                ctx.fail(f"no such command: {cmd_name}. Did you mean {near[0]}?")
+            if near:  # in click's own words for the others
+                ctx.fail(f"No such command '{cmd_name}'. Did you mean '{near[0]}'?")
             return None
         module = importlib.import_module(f"insend_relay.console.commands.{_COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import redis
 from command_line import CommandLine, alive, put
 from waiting import PATIENCE_SECONDS
 
@@ -71,7 +72,9 @@ def test_the_version_is_the_distribution_s(insend: CommandLine) -> None:
 def test_an_unknown_command_is_a_usage_error_that_suggests_a_known_one(insend: CommandLine) -> None:
     result = insend("stauts")
     assert result.exit_code == 2
-    assert "Did you mean status?" in result.stderr
+    assert "No such command 'stauts'. Did you mean 'status'?" in result.stderr
+    assert "No such command 'nosuch'." in insend("nosuch").stderr
+    assert "No such command 'nosuch'." in insend("dead", "nosuch").stderr
     assert insend("xyzzy").exit_code == 2
 
 
@@ -311,3 +314,32 @@ def test_a_port_that_is_taken_is_a_usage_error_and_no_address_is_announced(insen
 def test_a_command_that_only_looks_writes_nothing(insend: CommandLine, outbox: Outbox, command: str) -> None:
     assert "Traceback" not in insend(*command.split()).output
     assert outbox.read("KEYS", f"*{outbox.keys.namespace}*") == []
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "dead list"])
+def test_a_database_that_redis_does_not_have_is_named_as_the_address_s_fault(
+    insend: CommandLine, redis_url: str, command: str
+) -> None:
+    result = insend(*command.split(), INSEND_REDIS_URL=redis_url.replace("/0", "/9999"))
+    assert result.exit_code == 3
+    assert "this Redis has no database of the number that INSEND_REDIS_URL ends with" in result.stderr
+
+
+def test_a_namespace_outside_the_acl_is_named_as_the_possible_fault(
+    insend: CommandLine, client: redis.Redis, redis_url: str
+) -> None:
+    client.acl_setuser("narrow", enabled=True, passwords=["+word"], keys=["{insend*"], commands=["+@all"])
+    address = redis_url.replace("redis://", "redis://narrow:word@")
+    try:
+        result = insend("status", INSEND_REDIS_URL=address)
+        assert insend("status", INSEND_REDIS_URL=address, INSEND_NAMESPACE="insend").exit_code == 0
+    finally:
+        client.acl_deluser("narrow")
+    assert result.exit_code == 3
+    assert "the ACL of our user has to allow the keys of INSEND_NAMESPACE" in result.stderr
+
+
+def test_tls_to_a_port_without_it_is_named_as_a_possible_fault(insend: CommandLine, redis_url: str) -> None:
+    result = insend("status", INSEND_REDIS_URL=redis_url.replace("redis://", "rediss://"))
+    assert result.exit_code == 3
+    assert "INSEND_REDIS_URL begins with rediss:// for a port that speaks TLS" in result.stderr

@@ -100,7 +100,7 @@ def test_audit_finds_what_does_not_balance(config: dict[str, Any], outbox: Outbo
     [
         (["--help"], 0, "insend [OPTIONS] COMMAND"),
         (["status", "--help"], 0, "insend status [OPTIONS]"),
-        (["stauts"], 2, "Did you mean status?"),
+        (["stauts"], 2, "Did you mean 'status'?"),
         (["status", "--no-such-option"], 2, "No such option"),
     ],
 )
