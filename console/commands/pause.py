@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from insend_relay.console.commands.opening import open_outbox
-from insend_relay.console.terminal import agreed, counted, plain, screen, yes_option
+from insend_relay.console.terminal import agreed, counted, moment, plain, screen, yes_option
 from insend_relay.operations.status import read_paused
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.store import Outbox
@@ -36,7 +36,10 @@ def resume(app: str | None, *, yes: bool) -> None:
 
 
 def _pause(outbox: Outbox, app: str) -> str:
+    before = read_paused(outbox, app)
     outbox.pause(app)
+    if before and before.operator:
+        return f"was paused already, since {moment(before.since_ms)}"
     return "paused: its events are kept, none is sent until `insend resume`"
 
 

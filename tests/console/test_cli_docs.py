@@ -57,6 +57,11 @@ def test_the_command_works_as_documented(
     assert "usage" not in result.output.lower()
 
 
+def test_the_page_explains_every_number_of_the_audit(insend: CommandLine) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("$ insend audit --json")[2].partition("$ insend health")[0]
+    assert [name for name in insend.json("audit")["counts"] if f"`{name}`" not in section] == []
+
+
 def test_the_page_speaks_of_every_command(insend: CommandLine) -> None:
     shown = re.findall(r"^  (\w+)  +[A-Z]", insend("--help").stdout, re.MULTILINE)
     assert {line.split()[0] for line in COMMANDS} == set(shown)

@@ -4,6 +4,7 @@ from attempts import pause
 from command_line import ALICE, CommandLine, claim, put
 from waiting import wait_until
 
+from insend_relay.console.terminal import moment
 from insend_relay.operations.status import read_status
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
@@ -34,6 +35,20 @@ def test_an_app_that_was_not_paused_is_left_alone(insend: CommandLine, outbox: O
     assert result.exit_code == 0
     assert result.stdout == "elsewhere: resumed: it goes on at once\nshop: was not paused\n"
     assert outbox.read("EXISTS", outbox.keys.outage("shop")) == 0
+
+
+def test_an_app_that_was_paused_already_keeps_its_pause(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    insend("pause", "shop")
+    (before,) = read_status(outbox).paused
+    assert insend("pause", "shop").stdout == f"shop: was paused already, since {moment(before.since_ms)}\n"
+    assert read_status(outbox).paused == [before]
+
+
+def test_an_outage_is_no_pause_by_an_operator(insend: CommandLine, outbox: Outbox) -> None:
+    put(outbox, ALICE)
+    pause(outbox, claim(outbox), "answered 503")
+    assert "shop: paused: its events are kept" in insend("pause", "shop").stdout
 
 
 def test_the_pause_of_an_outage_is_resumed_too(insend: CommandLine, outbox: Outbox) -> None:

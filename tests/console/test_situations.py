@@ -142,6 +142,12 @@ def healthy(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def idle(place: Place) -> Iterator[None]:
+    alive(place.outbox)
+    yield
+
+
+@contextmanager
 def slow(place: Place) -> Iterator[None]:
     for number in range(1_000):
         place.outbox.append(Lane("app1", "v", "42"), new_id(), payload("42", number))
@@ -425,6 +431,7 @@ def redis_away(place: Place) -> Iterator[None]:
 
 SITUATIONS: dict[str, Callable[[Place], object]] = {
     "healthy": healthy,
+    "healthy and idle": idle,
     "the tracker is slow": slow,
     "rate-limited (429)": answered("429 Too Many Requests", "slow down"),
     "the tracker answers 503": answered("503 Service Unavailable", "<h1>Try later</h1>"),
