@@ -12,13 +12,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from insend_relay.operations.iso import utc, written
+from insend_relay.operations.status import span
 
 Option = TypeVar("Option", bound=Callable[..., Any])
 _PIPE_WIDTH = 200  # a pipe has no width of its own; rows that are cut at 80 columns could not be searched
@@ -60,8 +62,13 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
 
 
 def moment(ms: int) -> str:
-    """A point in time, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """A point in time, in UTC; a number of ms that is no date is shown as it is."""
+    return written(ms, "%Y-%m-%d %H:%M:%S UTC")
+
+
+def ago(ms: int, now_ms: int) -> str:
+    """How long ago a point in time was: ``7 s ago``; as ``moment`` when it is no date. The future counts as now."""
+    return f"{span((now_ms - ms) / 1000)} ago" if utc(ms) else moment(ms)
 
 
 def agreed(question: str, *, yes: bool) -> bool:

@@ -52,7 +52,7 @@ class Letter:
             "invalid" (never tried: it breaks the rules), or "none" (never tried).
         status: The tracker's status, when it answered.
         answer: What the tracker said, or the faults of an invalid event.
-        attempts: The attempts that counted.
+        attempts: How often it was sent, with the sends that crashed their worker.
         guest_uid: The guest's uid, when the event has one.
         accepted_at_ms: When the outbox took it, on Redis's clock.
         died_at_ms: When it was buried, on Redis's clock. That clock may have been set back since.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Literal
 
 from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.iso import written
 from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span, unread_version
 from insend_relay.outbox import record
 from insend_relay.outbox.claim import Claim
@@ -133,8 +133,7 @@ def explain(
     if paused and paused.operator:
         return "an operator paused the app"
     if paused:
-        since = datetime.fromtimestamp(paused.since_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        return f"the app is paused since {since} UTC ({paused.reason})"
+        return f"the app is paused since {written(paused.since_ms)} UTC ({paused.reason})"
     if leased_by is not None:
         return f"left by {leased_by}, which never said how the sending ended; waiting for a free worker"
     if waits_for is not None:

@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from insend_relay.console.commands.book_tables import revenue_text
-from insend_relay.console.terminal import counted, plain, table
+from insend_relay.console.terminal import ago, counted, plain, table
 from insend_relay.operations.dead import DeadLetters, Filter, Letter
 from insend_relay.operations.dead_groups import Group, groups_of
-from insend_relay.operations.status import span
 from insend_relay.outbox.masking import mask_answer, mask_event, mask_text
 
 _GROUPS_NAMED = 10
@@ -54,7 +53,7 @@ def letter_table(letters: Iterable[Letter], *, now_ms: int) -> Table:
             letter.attempts,
             letter.outcome,
             mask_text(letter.reason),
-            f"{span((now_ms - letter.died_at_ms) / 1000)} ago",
+            ago(letter.died_at_ms, now_ms),
         )
         for letter in letters
     ]
@@ -71,7 +70,7 @@ def group_table(groups: Iterable[Group], *, now_ms: int) -> Table:
             mask_text(group.type),
             mask_text(group.reason),
             revenue_text(group.revenue, group.unknown) if group.of_purchases else "",
-            f"{span((now_ms - group.last_ms) / 1000)} ago",
+            ago(group.last_ms, now_ms),
         )
         for group in groups
     ]

@@ -8,11 +8,11 @@ table of situations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from insend_relay.console.commands.remedies import LONG_SECONDS, advice, newer_advice
 from insend_relay.console.terminal import counted
+from insend_relay.operations.iso import written
 from insend_relay.operations.status import Paused, Status, span
 
 SOON_SECONDS = 7_200  # a Redis that is full within this time needs a person
@@ -249,8 +249,8 @@ def _more_room(status: Status) -> str:
 
 def _moment(ms: int, now_ms: int) -> str:
     """A time of today, or with its date."""
-    then, now = (datetime.fromtimestamp(each / 1000, UTC) for each in (ms, now_ms))
-    return then.strftime("%H:%M" if then.date() == now.date() else "%Y-%m-%d %H:%M")
+    day = "%Y-%m-%d"
+    return written(ms, "%H:%M" if written(ms, day) == written(now_ms, day) else f"{day} %H:%M")
 
 
 def _shortened(text: str) -> str:

@@ -14,6 +14,7 @@ from insend_relay.console.commands.letters import event_data, letter_table, show
 from insend_relay.console.commands.opening import open_outbox
 from insend_relay.console.commands.remedies import advice
 from insend_relay.console.terminal import (
+    ago,
     agreed,
     counted,
     json_option,
@@ -166,8 +167,8 @@ def _print(
         head = _head(view, now_ms, personal=personal)
         console.print(plain(f"{view.lane}: {counted(view.waiting, 'event')} waiting", "bold"))
         if view.head:
-            age = span((now_ms - view.head.accepted_at_ms) / 1000)
-            console.print(plain(f"  first: {head['type']} {head['id']}, accepted {age} ago"), soft_wrap=True)
+            since = ago(view.head.accepted_at_ms, now_ms)
+            console.print(plain(f"  first: {head['type']} {head['id']}, accepted {since}"), soft_wrap=True)
         console.print(plain(f"  why:   {head['why']}"), soft_wrap=True)
         if head["fix"]:
             console.print(plain(f"  fix:   {head['fix']}"), soft_wrap=True)
