@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from insend_relay.operations.dead_groups import Group, read_groups, type_and_reason
 from insend_relay.operations.iso import iso
@@ -34,6 +34,22 @@ BATCH = 100  # letters read at once: at most 64 KB each, so a few MB in the wors
 MAX_IDS = 10_000  # ids of letters held in memory by a look over all apps, but MIN_IDS of each app at least
 MIN_IDS = 10
 INVALID = "invalid"
+
+
+class Position(NamedTuple):
+    """A place in the order of an app's letters, which is that of its index in Redis.
+
+    Attributes:
+        seq: The score: the place in the order of acceptance. From 2^53 on a score has not all digits of it, and damaged
+            records may have the same.
+        id: The letter's id, which orders those of the same score.
+    """
+
+    seq: int
+    id: bytes
+
+
+START = Position(0, b"")  # before every letter
 
 
 @masked("id", "seq", "app", "type", "reason", "outcome", "status", "attempts", "accepted_at_ms", "died_at_ms", "burial")
@@ -99,6 +115,11 @@ class Letter:
         It is of the stored bytes, header and compression included: a script cannot expand a payload.
         """
         return hashlib.sha1(self.record, usedforsecurity=False).hexdigest()
+
+    @property
+    def position(self) -> Position:
+        """Its place among the letters of its app."""
+        return Position(int(float(self.seq)), self.id.bytes)
 
     @property
     def visitor_uid(self) -> str:
@@ -190,6 +211,33 @@ class Filter:
 
 ALL = Filter()
 
+# Members of a sorted set behind a score and a member, which need not be there any more, with their scores. Many may
+# have that score, so the place is searched for by halving. Redis orders by bytes; Lua compares strings by the locale.
+_BEHIND = """
+local function is_behind(member, other)
+  for i = 1, math.min(#member, #other) do
+    local byte, other_byte = string.byte(member, i), string.byte(other, i)
+    if byte ~= other_byte then
+      return byte > other_byte
+    end
+  end
+  return #member > #other
+end
+
+local key, score, member, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local low = redis.call('ZCOUNT', key, '-inf', '(' .. score)
+local high = low + redis.call('ZCOUNT', key, score, score)
+while low < high do
+  local middle = math.floor((low + high) / 2)
+  if is_behind(redis.call('ZRANGE', key, middle, middle)[1], member) then
+    high = middle
+  else
+    low = middle + 1
+  end
+end
+return redis.call('ZRANGE', key, low, low + count - 1, 'WITHSCORES')
+"""
+
 
 class DeadLetters:
     """The dead letters of one outbox.
@@ -207,18 +255,20 @@ class DeadLetters:
         """The letters by type and reason, the largest group first."""
         return read_groups(self._outbox)
 
-    def scan(self, filter: Filter = ALL, *, from_seq: int = 0) -> Iterator[Letter]:
-        """The letters that are meant, in the order of acceptance.
+    def scan(self, filter: Filter = ALL, *, behind: Position = START) -> Iterator[Letter]:
+        """The letters that are meant, in the order of acceptance; those of the same seq in that of their ids.
+
+        Letters may be taken away meanwhile, by the caller too: none of the others is left out for that.
 
         Args:
             filter: Which.
-            from_seq: Begin at this place in the order.
+            behind: Only those behind this place.
         """
         if filter.id is not None:
             found = self._read([(filter.id.bytes, None)])
         else:
-            found = (letter for batch in self._index(filter.app, from_seq) for letter in self._read(batch))
-        return (letter for letter in found if letter.seq >= from_seq and filter.matches(letter))
+            found = (letter for batch in self._index(filter.app, behind) for letter in self._read(batch))
+        return (letter for letter in found if letter.position > behind and filter.matches(letter))
 
     def get(self, id: uuid.UUID) -> Letter:
         """One letter; NotFound when it is none (any more)."""
@@ -253,25 +303,25 @@ class DeadLetters:
     def _index_key(self, app: str) -> bytes:
         return self._keys.dead_index(app).encode(errors="surrogateescape")
 
-    def _index(self, app: str | None, from_seq: int) -> Iterator[list[tuple[bytes, int]]]:
+    def _index(self, app: str | None, behind: Position) -> Iterator[list[tuple[bytes, int]]]:
         """Ids and seqs in the order of acceptance, in batches, each read when it is wanted."""
         apps = self.apps() if app is None else [app]
         at_once = max(MIN_IDS, min(BATCH, MAX_IDS // max(1, len(apps))))
-        merged = heapq.merge(*(self._index_of(app, from_seq, at_once) for app in apps), key=itemgetter(1))
+        merged = heapq.merge(*(self._index_of(app, behind, at_once) for app in apps), key=itemgetter(1))
         while batch := list(islice(merged, BATCH)):
             yield batch
 
-    def _index_of(self, app: str, from_seq: int, at_once: int) -> Iterator[tuple[bytes, int]]:
+    def _index_of(self, app: str, behind: Position, at_once: int) -> Iterator[tuple[bytes, int]]:
         """The ids and seqs of an app's letters."""
         key = self._index_key(app)
-        lowest: int | str = from_seq
         while True:
-            batch = self._outbox.read("ZRANGEBYSCORE", key, lowest, "+inf", "WITHSCORES", "LIMIT", 0, at_once)
+            batch = self._outbox.read("EVAL", _BEHIND, 1, key, behind.seq, behind.id, at_once)
             found = [(name, int(float(seq))) for name, seq in pairs(batch)]
             if not found:
                 return
             yield from found
-            lowest = f"({found[-1][1]}"
+            name, seq = found[-1]
+            behind = Position(seq, name)
 
     def _read(self, wanted: Iterable[tuple[bytes, int | None]]) -> Iterator[Letter]:
         """The letters of these ids that are still there."""

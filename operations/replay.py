@@ -12,10 +12,10 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 
-from insend_relay.operations.dead import ALL, DeadLetters, Filter
+from insend_relay.operations.dead import ALL, DeadLetters, Filter, Position
 from insend_relay.operations.pace import Pace
 from insend_relay.operations.replay_stretch import Stretch
 from insend_relay.operations.status import read_clock
@@ -147,15 +147,15 @@ class Replay:
             wait=wait,
         )
         finished = stretch.go()
-        self._scripts.run("leave_replay", run=self.id, cursors=json.dumps(stretch.cursors), finished=int(finished))
+        self._scripts.run("leave_replay", run=self.id, cursors=_written(stretch.cursors), finished=int(finished))
         last = replace(self.progress(), finished=finished, paused=tuple(sorted(stretch.paused)))
         progress(last)
         return last
 
-    def _cursors(self) -> dict[str, int]:
-        """App -> the seq before which all its letters are done with, as it was stored last."""
-        cursors: dict[str, int] = json.loads(self._outbox.read("HGET", self._key, "cursors") or "{}")
-        return cursors
+    def _cursors(self) -> dict[str, Position]:
+        """App -> the place up to which all its letters are done with, as it was stored last."""
+        cursors = json.loads(self._outbox.read("HGET", self._key, "cursors") or "{}")
+        return {app: Position(seq, bytes.fromhex(done)) for app, (seq, done) in cursors.items()}
 
     def _pace(self, per_second: float) -> Pace:
         """The pace, which goes on from the last event that was sent: by this process or, a turn ago, by another."""
@@ -190,6 +190,11 @@ class Replay:
         replayed, delivered, returned, discarded, skipped = counts
         outstanding = replayed - delivered - returned - discarded
         return Progress(self.total, replayed, delivered, returned, discarded, outstanding, skipped)
+
+
+def _written(cursors: Mapping[str, Position]) -> str:
+    """Cursors as ``_cursors`` reads them: app -> seq and letter's id in hex."""
+    return json.dumps({app: (done.seq, done.id.hex()) for app, done in cursors.items()})
 
 
 def forget_filters(outbox: Outbox, uids: Container[str]) -> None:

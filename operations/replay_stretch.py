@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from insend_relay.operations.dead import BATCH, DeadLetters, Filter, Letter
+from insend_relay.operations.dead import BATCH, START, DeadLetters, Filter, Letter, Position
 from insend_relay.operations.pace import Pace
 from insend_relay.operations.status import read_clock
 from insend_relay.outbox.replies import pairs, scan
@@ -25,7 +25,7 @@ class Stretch:
         outbox: The outbox.
         run_id: The run, for its counts.
         meant: Which letters are meant. ``last_burial`` leaves out those that died after the run's start.
-        cursors: App -> the seq before which all letters of the app are done with.
+        cursors: App -> the place up to which all letters of the app are done with.
         room: How many events of the run may wait in their lanes at the same time; those that wait in other apps which
             are paused do not count.
         pace: When the next letter may go, on ``time.monotonic``.
@@ -42,7 +42,7 @@ class Stretch:
         outbox: Outbox,
         run_id: str,
         meant: Filter,
-        cursors: dict[str, int],
+        cursors: dict[str, Position],
         *,
         room: int,
         pace: Pace,
@@ -82,17 +82,17 @@ class Stretch:
             return {letter.app for letter in self._letters.scan(Filter(id=self._meant.id))}
         return {self._meant.app} if self._meant.app is not None else set(self._letters.apps())
 
-    def _cursor(self, app: str) -> int:
-        return self.cursors.get(app, 0)
+    def _cursor(self, app: str) -> Position:
+        return self.cursors.get(app, START)
 
     def _send_batch(self, app: str) -> bool:
         """Send one batch of an app's letters; True when the app has no more."""
         seen = 0
         here = Filter(id=self._meant.id, app=app)  # what is not meant must not hold up a stop either
-        for letter in islice(self._letters.scan(here, from_seq=self._cursor(app)), BATCH):
+        for letter in islice(self._letters.scan(here, behind=self._cursor(app)), BATCH):
             if self._stop() or not self._send(letter):
                 return False
-            self.cursors[app] = letter.seq + 1
+            self.cursors[app] = letter.position
             seen += 1
         return seen < BATCH
 

@@ -2,8 +2,8 @@
 -- KEYS: replays
 -- ARGV: prefix run cursors finished
 -- Returns: {'LEFT'}
--- Invariant: all letters of an app before its cursor are done with. A finished run (1) is no work for workers.
--- cursors: JSON, app -> seq.
+-- Invariant: all letters of an app up to its cursor are done with. A finished run (1) is no work for workers.
+-- cursors: JSON, app -> seq and id of a letter (hex).
 -- Shared: replays
 local replays = unpack(KEYS)
 local prefix, run, cursors, finished = unpack(ARGV)

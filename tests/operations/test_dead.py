@@ -12,7 +12,7 @@ from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, bury, claim, letter, lette
 from lanes import replay as replay_one
 
 from insend_relay.operations import dead
-from insend_relay.operations.dead import ALL, DeadLetters, Filter, Letter, decode, exact_json
+from insend_relay.operations.dead import ALL, DeadLetters, Filter, Letter, Position, decode, exact_json
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
@@ -91,7 +91,7 @@ def test_letters_come_in_the_order_of_acceptance_not_of_death(outbox: Outbox) ->
     for event_id in (third, first, second):
         bury(outbox, held[event_id])
     assert ids(DeadLetters(outbox).scan()) == [first, second, third]
-    assert ids(DeadLetters(outbox).scan(from_seq=2)) == [second, third]
+    assert ids(DeadLetters(outbox).scan(behind=Position(1, first))) == [second, third]
 
 
 def test_a_scan_reads_in_batches_and_leaves_none_out(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +111,60 @@ def test_a_letter_that_vanishes_during_a_scan_is_left_out(outbox: Outbox, monkey
     outbox.read("HDEL", outbox.keys.dead, second)  # between reading the index and the letters themselves
     assert ids(letters.scan()) == [first, fourth]
     outbox.read("ZREM", outbox.keys.dead_index("shop"), second)
+
+
+def same_seq(outbox: Outbox, count: int, seq: int, **more: Any) -> list[bytes]:
+    """Letters whose records have the same seq, as damaged bytes may; their ids in the order of the index."""
+    wanted = []
+    for number in range(count):
+        lane = Lane("shop", "v", f"v-{number}")
+        wanted.append(put(outbox, lane))
+        data = outbox.read("LINDEX", outbox.keys.lane(lane), 0)
+        outbox.read("LSET", outbox.keys.lane(lane), 0, data[:1] + (seq + number % 2).to_bytes(8) + data[9:])
+    for held in claim(outbox):
+        bury(outbox, held, lease_ms=0, **more)
+    return sorted(wanted)
+
+
+@pytest.mark.parametrize("seq", [2**53, 2**60, 2**64 - 2], ids=str)
+def test_letters_of_the_same_score_are_all_found(outbox: Outbox, monkeypatch: pytest.MonkeyPatch, seq: int) -> None:
+    monkeypatch.setattr(dead, "BATCH", 2)
+    monkeypatch.setattr(dead, "MIN_IDS", 1)
+    wanted = same_seq(outbox, 7, seq)
+    found = ids(DeadLetters(outbox).scan())
+    assert sorted(found) == wanted
+    assert found == outbox.read("ZRANGE", outbox.keys.dead_index("shop"), 0, -1)
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_letters_that_are_taken_away_during_a_scan_hide_no_other_of_the_same_score(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    monkeypatch.setattr(dead, "BATCH", 2)
+    monkeypatch.setattr(dead, "MIN_IDS", 1)
+    same_seq(outbox, 9, 2**60)
+    letters = DeadLetters(outbox)
+    found = []
+    for number, each in enumerate(letters.scan()):
+        found.append(each.id)
+        if number % gone == 0:
+            assert letters.discard(each.id)
+    assert len(set(found)) == len(found) == 9
+
+
+def test_a_place_in_the_order_goes_by_the_bytes_of_ids(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead, "BATCH", 1)
+    monkeypatch.setattr(dead, "MIN_IDS", 1)
+    names = [bytes([first, second]) + bytes(14) for first in (0, 1, 65, 97, 128, 255) for second in (0, 90, 255)]
+    data = b"\x01" + bytes(16) + b"\0\4shop" + b"\0\0" + b"\0\3x\ty" + b"\0\0\0\0"
+    for name in names:
+        outbox.read("HSET", outbox.keys.dead, name, data)
+        outbox.read("ZADD", outbox.keys.dead_index("shop"), 7, name)
+    outbox.read("SADD", outbox.keys.dead_apps, "shop")
+    assert ids(DeadLetters(outbox).scan()) == names
+    assert ids(DeadLetters(outbox).scan(behind=Position(7, b"\x41\x80" + bytes(14)))) == names[8:]
+    assert ids(DeadLetters(outbox).scan(behind=Position(6, b"\xff" * 16))) == names
+    assert ids(DeadLetters(outbox).scan(behind=Position(8, b""))) == []
 
 
 @pytest.mark.parametrize(

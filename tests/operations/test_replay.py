@@ -209,11 +209,34 @@ def test_a_run_that_was_stopped_goes_on_from_its_stored_filter(outbox: Outbox) -
 
 
 def test_a_run_goes_on_where_it_was_and_reads_nothing_twice(outbox: Outbox) -> None:
-    for number in range(4):
-        letter(outbox, visitor(number))
+    letters = [letter(outbox, visitor(number)) for number in range(4)]
     run = Replay.start(outbox)
     run.run(per_second=FAST, stop=lambda: run.progress().replayed >= 2)
-    assert json.loads(outbox.read("HGET", outbox.keys.replay(run.id), "cursors")) == {"shop": 3}
+    assert json.loads(outbox.read("HGET", outbox.keys.replay(run.id), "cursors")) == {"shop": [2, letters[1].hex()]}
+
+
+def with_seq(outbox: Outbox, lane: Lane, seq: int, **more: Any) -> None:
+    """A letter whose record was damaged: its seq is another one."""
+    put(outbox, lane)
+    data = outbox.read("LINDEX", outbox.keys.lane(lane), 0)
+    outbox.read("LSET", outbox.keys.lane(lane), 0, data[:1] + seq.to_bytes(8) + data[9:])
+    bury(outbox, claim_one(outbox), lease_ms=0, **more)
+
+
+@pytest.mark.parametrize("seq", [5, 2**63])
+@pytest.mark.parametrize("stops", [(), (1, 2)])
+def test_letters_of_the_same_seq_all_go(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, seq: int, stops: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(dead, "BATCH", 2)
+    monkeypatch.setattr("insend_relay.operations.replay_stretch.BATCH", 2)
+    for number in range(7):
+        with_seq(outbox, visitor(number), seq)
+    run = Replay.start(outbox)
+    for sent in stops:
+        assert run.run(per_second=FAST, stop=stop_after(sent * 4)).replayed >= 1
+        assert run.progress().replayed < 7
+    assert counts(run.run(per_second=FAST)) == (7, 7, 0, 0, 7)
 
 
 # How many may be outstanding
