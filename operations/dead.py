@@ -58,7 +58,7 @@ class Letter:
     """One event that was given up.
 
     Attributes:
-        id: The event's id.
+        id: The letter's id: its event's, or one of its own when another letter had that, or the bytes are too short.
         seq: Its place in the order of acceptance.
         lane: Where it waited and would go back to; None when it names no usable visitor.
         app: The application's key.
@@ -117,6 +117,12 @@ class Letter:
         return hashlib.sha1(self.record, usedforsecurity=False).hexdigest()
 
     @property
+    def event_id(self) -> uuid.UUID:
+        """The id of the event, as its record has it; the letter's when the bytes are too short for one."""
+        stored = record.id_of(self.record)
+        return uuid.UUID(bytes=stored) if len(stored) == record.ID_BYTES else self.id
+
+    @property
     def position(self) -> Position:
         """Its place among the letters of its app."""
         return Position(int(float(self.seq)), self.id.bytes)
@@ -166,7 +172,7 @@ class Filter:
         since_ms: Died at this time or later.
         until_ms: Died before this time.
         last_burial: This place in the order of burial or an earlier one: what dies later is not meant.
-        id: This one letter.
+        id: This one letter, by its own id.
     """
 
     type: str | None = None

@@ -173,9 +173,11 @@ class Erasure:
         for letter in self._letters.scan():
             owner = named_by_letter(letter).owner
             if owner and owner.kind == kind and person.owns(owner) and self._letters.discard(letter.id):
-                marked = self._outbox.read("ZREM", self._outbox.keys.doubtful, letter.id.bytes)
+                marked = self._outbox.read("ZREM", self._outbox.keys.doubtful, letter.event_id.bytes)
                 possibly_sent = bool(marked) or letter.outcome == "unknown"
-                self.report.events.append(ErasedEvent(letter.id, letter.type, "dead", possibly_sent=possibly_sent))
+                self.report.events.append(
+                    ErasedEvent(letter.event_id, letter.type, "dead", possibly_sent=possibly_sent)
+                )
 
 
 def _id(stored: bytes) -> uuid.UUID:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from insend_relay.operations.dead import Filter, Letter
 from insend_relay.operations.replay import KEPT_SECONDS
-from insend_relay.outbox.errors import Changed, NotFound
+from insend_relay.outbox.errors import Busy, Changed, NotFound
 from insend_relay.outbox.facts import facts_in
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
@@ -61,6 +61,7 @@ def repair(outbox: Outbox, letter: Letter, event: Corrected) -> str:
     Raises:
         NotFound: The letter is gone.
         Changed: It holds another event by now.
+        Busy: A copy of its event, which a replay has sent, still waits in its lane.
     """
     run = uuid.uuid4().hex
     status = Scripts(outbox.redis, outbox.keys).run(
@@ -69,13 +70,18 @@ def repair(outbox: Outbox, letter: Letter, event: Corrected) -> str:
         record_sha1=letter.record_sha1,
         lane=str(event.lane),
         app=event.lane.app,
-        draft=_draft(event, letter.id),
+        draft=_draft(event, letter.event_id),
         run=run,
         filter=json.dumps(Filter(id=letter.id, last_burial=letter.burial).as_dict()),
         kept_ms=KEPT_SECONDS * 1000,
     )[0]
     if status == b"GONE":
         raise NotFound(f"no dead letter {letter.id}: it was replayed or discarded meanwhile; nothing was done")
+    if status == b"BUSY":
+        raise Busy(
+            f"a copy of the event of {letter.id} was sent again by a replay and still waits in its lane; nothing was "
+            "done: try again when it is delivered or dead"
+        )
     if status == b"CHANGED":
         raise Changed(
             f"another operator has corrected the letter {letter.id} meanwhile; nothing was done: read it again"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Literal
 
-from insend_relay.operations.dead import DeadLetters, Filter
+from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.iso import written
 from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span, unread_version
 from insend_relay.outbox import record
-from insend_relay.outbox.claim import Claim
 from insend_relay.outbox.errors import Busy, NotFound
 from insend_relay.outbox.heartbeat import read_workers
 from insend_relay.outbox.keys import Lane
@@ -66,7 +64,7 @@ def look_up(outbox: Outbox, uid: str) -> list[LaneView]:
 
 
 def bury_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
-    """Make the lane's first event a dead letter, so that the next can go; returns its id.
+    """Make the lane's first event a dead letter, so that the next can go; returns the letter's id.
 
     Raises:
         NotFound: Nothing waits there.
@@ -84,28 +82,18 @@ def bury_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
         answer=answer,
         attempts=tried.starts,
     )
-    if not outbox.bury(claim, type=kind, reason=OPERATOR, meta=meta, lease_ms=0).held:
+    letter_id = outbox.bury(claim, type=kind, reason=OPERATOR, meta=meta, lease_ms=0).letter_id
+    if not letter_id:
         raise Busy(f"the first event of {lane} was taken by a worker meanwhile: try again in a moment")
-    return _letter_id(outbox, claim)
+    return uuid.UUID(bytes=letter_id)
 
 
 def discard_head(outbox: Outbox, lane: Lane) -> uuid.UUID:
-    """Give the lane's first event up for good; returns its id. Raises as ``bury_head`` does."""
+    """Give the lane's first event up for good; returns the id that its letter had. Raises as ``bury_head`` does."""
     buried = bury_head(outbox, lane)
     if not DeadLetters(outbox).discard(buried):
         raise Busy(f"{buried} has meanwhile been replayed or discarded by another command")
     return buried
-
-
-def _letter_id(outbox: Outbox, claim: Claim) -> uuid.UUID:
-    """The id of the letter that the head has become: the head's, or the letter's own when the head is too short."""
-    if len(claim.id) == record.ID_BYTES:
-        return uuid.UUID(bytes=claim.id)
-    letters = DeadLetters(outbox).scan(Filter(app=claim.app, reason=OPERATOR))
-    same = [letter for letter in letters if str(letter.lane) == claim.lane and letter.record == claim.data]
-    if not same:
-        raise Busy(f"the first event of {claim.lane} has meanwhile been replayed or discarded by another command")
-    return max(same, key=attrgetter("burial")).id
 
 
 def explain(

@@ -69,10 +69,13 @@ class Buried(NamedTuple):
     Attributes:
         held: Whether the caller held the lane, so that it is one now; it may have been one before (a repeated call).
         following: The lane's next head, leased; None as for ``settle``.
+        letter_id: The letter's id, 16 bytes, when it is one now; else b"". It is the event's, or one of the letter's
+            own: when another letter has the event's, and for bytes that are too short for a record.
     """
 
     held: bool
     following: Claim | None
+    letter_id: bytes
 
 
 class Claims(list[Claim]):

@@ -120,7 +120,7 @@ class NotFound(RelayError, LookupError):
 
 
 class Busy(RelayError):
-    """A worker is sending the event right now: how that ends is known in a moment."""
+    """A worker is sending the event, or a replay has sent a copy of it: how that ends is known soon."""
 
 
 class Changed(RelayError):

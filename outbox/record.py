@@ -153,6 +153,11 @@ def decode(data: bytes) -> Record:
     return Record(event_id, seq, accepted_at_ms, barrier, guest_uid, payload, facts, uid)
 
 
+def id_of(data: bytes) -> bytes:
+    """The event's id as a stored record has it; fewer than 16 bytes when the record is too short for one."""
+    return data[17:33]
+
+
 class _Parts:
     """Reads the parts behind the fixed header one after the other."""
 

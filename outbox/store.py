@@ -251,7 +251,7 @@ class Outbox:
             meta: From ``letter_meta``.
             lease_ms: As in ``settle``.
         """
-        status, following = self._run(
+        status, following, letter_id = self._run(
             "bury",
             lane=claim.lane,
             token=claim.token,
@@ -261,7 +261,7 @@ class Outbox:
             lease_ms=lease_ms,
             version=record.VERSION,
         )
-        return Buried(status != b"SUPERSEDED", claim.following(following))
+        return Buried(status != b"SUPERSEDED", claim.following(following), letter_id)
 
     def look(self, hint_ms: int) -> tuple[bool, int]:
         """For the pump: whether to publish a hint now, and for how many ms a claimable lane has been left lying."""

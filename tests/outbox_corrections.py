@@ -13,7 +13,7 @@ from outbox_model_books import corrected
 from insend_relay.operations.dead import DeadLetters, Letter
 from insend_relay.operations.repair import Corrected, Resent, repair, resend
 from insend_relay.outbox import record
-from insend_relay.outbox.errors import Changed, NotFound
+from insend_relay.outbox.errors import Busy, Changed, NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.store import Outbox
 
@@ -44,8 +44,11 @@ class Corrections:
         if dead is None:
             with pytest.raises(NotFound):
                 repair(self.outbox, found, event)
-        elif dead.kind.payload != found.payload:
+        elif is_another(dead, found):
             with pytest.raises(Changed):
+                repair(self.outbox, found, event)
+        elif dead.id in self.model.replaying:
+            with pytest.raises(Busy):
                 repair(self.outbox, found, event)
         else:
             run = repair(self.outbox, found, event)
@@ -60,7 +63,7 @@ class Corrections:
         done = resend(self.outbox, found.id, found.record_sha1, event)
         if dead is None:
             assert done is Resent.ALREADY
-        elif dead.kind.payload != found.payload:
+        elif is_another(dead, found):
             assert done is Resent.CHANGED
         else:
             assert done is Resent.RESENT
@@ -85,7 +88,7 @@ class Corrections:
     def is_corrected(self, read: Letter) -> bool:
         """Whether a letter holds another event by now."""
         event = self.model.dead.get(read.id.bytes)
-        return event is not None and event.kind.payload != read.payload
+        return event is not None and is_another(event, read)
 
     def corrected(self, lane: Lane, *, login: bool) -> Corrected:
         """An event that no other correction has."""
@@ -100,3 +103,8 @@ class Corrections:
         event.guest = f"{correction.lane.app}/g/1" if correction.guest_uid else ""
         event.barrier = seq if event.guest and self.model.lines[event.guest].events else 0
         return event
+
+
+def is_another(event: Event, read: Letter) -> bool:
+    """Whether the letter's event is not the one that was read: it was corrected, or is another copy."""
+    return (event.seq, event.kind.payload) != (read.seq, read.payload)

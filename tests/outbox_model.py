@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Event:
     barrier: int = 0
     guest: str = ""  # the lane of the guest who became this visitor
     kind: Kind = KINDS[0]
+    letter: bytes = b""  # the id of its letter, while it is one
 
     @property
     def app(self) -> str:
@@ -157,13 +159,17 @@ class Model:
 
     def put_letter(self, event: Event) -> None:
         """The event is a dead letter."""
-        self.dead[event.id] = event
         self.count("burials")
+        event.letter, text = event.id, f"{event.lane} {self.counts['burials']}"
+        while event.letter in self.dead:
+            text = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            event.letter = text[:16].encode()
+        self.dead[event.letter] = event
         self.beats["dead"] += 1
 
     def take_letter(self, event: Event) -> None:
         """The event is no dead letter any more."""
-        del self.dead[event.id]
+        del self.dead[event.letter]
 
     def replayed(self, event: Event, run: str, *, corrected: bool = False) -> None:
         """The event of a letter is back in a lane, which is not its own any more when it was corrected."""

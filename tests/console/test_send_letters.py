@@ -310,3 +310,17 @@ def test_an_event_of_the_largest_size_goes_through(insend: CommandLine, outbox: 
 def test_an_interruption_after_the_last_line_names_no_next_one(capsys: pytest.CaptureFixture[str]) -> None:
     send_file._say_where_to_go_on([(1, b"{}"), (2, b"{}")], 2)
     assert capsys.readouterr().err == "2 of 2 events sent.\n"
+
+
+def test_letters_of_the_same_event_are_exported_and_sent_each_by_itself(insend: CommandLine, outbox: Outbox) -> None:
+    event_id = new_id()
+    for order in ("7", "8"):
+        broken = {**INVALID, "properties": {"order_id": order, "revenue": "12,50"}}
+        outbox.bury_invalid(
+            "shop", event_id, lane=ALICE, type="purchase", payload=json.dumps(broken).encode(), faults="bad"
+        )
+    lines = exported(insend)
+    assert len({line["id"] for line in lines}) == 2
+    assert send(insend, *map(corrected, lines)).exit_code == 0
+    assert [json.loads(payload)["properties"]["order_id"] for payload in waiting(outbox)] == ["7", "8"]
+    assert counts(insend) == (4, 2, 0, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
@@ -90,6 +92,14 @@ class Life(Corrections, RuleBasedStateMachine):
         seq, guest = self.model.counts["accepted"] + 1, f"{lane.app}/g/1" if guest_uid else ""
         barrier = seq if guest and self.model.lines[guest].events else 0
         self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest, kind=kind))
+
+    @precondition(lambda self: self.seen)
+    @rule(pick=picks, lane=lanes, kind=st.sampled_from(KINDS))
+    def comes_again(self, *, pick: int, lane: Lane, kind: Kind) -> None:
+        """An event's id comes a second time: from a spool after its slot has expired, or by damaged bytes."""
+        event_id = self.seen[pick % len(self.seen)]
+        self.outbox.append(lane, uuid.UUID(bytes=event_id), kind.payload)
+        self.model.accept(Event(event_id, self.model.counts["accepted"] + 1, str(lane), kind=kind))
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
@@ -373,15 +383,15 @@ class Life(Corrections, RuleBasedStateMachine):
     @rule(pick=picks, run=st.sampled_from(["r1", "r2"]), limit=st.integers(1, 4))
     def replay(self, pick: int, run: str, limit: int) -> None:
         event = self.letter(pick)
-        status = replay(self.outbox, event.id, run, limit=limit)
+        status = replay(self.outbox, event.letter, run, limit=limit)
         app = event.lane.partition("/")[0]
-        if event.id not in self.model.dead:
+        if event.letter not in self.model.dead:
             assert status == b"GONE"
         elif event.group.endswith("\tinvalid"):
             assert status == b"INVALID"
         elif app in self.model.operator or (app in self.model.outage and status == b"PAUSED"):
             assert status == b"PAUSED"
-        elif self.model.outstanding(run) >= limit:
+        elif event.id in self.model.replaying or self.model.outstanding(run) >= limit:
             assert status == b"FULL"
         else:
             assert status == b"REPLAYED"
@@ -391,12 +401,12 @@ class Life(Corrections, RuleBasedStateMachine):
     @rule(pick=picks)
     def discard(self, pick: int) -> None:
         event = self.letter(pick)
-        if event.id in self.model.dead:
-            assert discard(self.outbox, event.id) == b"DISCARDED"
+        if event.letter in self.model.dead:
+            assert discard(self.outbox, event.letter) == b"DISCARDED"
             self.model.take_letter(event)
             self.model.books.move(event.app, event.kind, "dead", "discarded")
         else:
-            assert discard(self.outbox, event.id) == b"GONE"
+            assert discard(self.outbox, event.letter) == b"GONE"
 
     @precondition(lambda self: any(line.events for line in self.model.lines.values()))
     @rule(pick=picks)
@@ -482,7 +492,7 @@ class Life(Corrections, RuleBasedStateMachine):
         if dead and pick % 8:
             return dead[(pick // 8) % len(dead) if pick % 3 == 0 else 0]
         event_id = self.seen[pick % len(self.seen)]
-        return self.model.dead.get(event_id, Event(event_id, 0, ""))
+        return self.model.dead.get(event_id, Event(event_id, 0, "", letter=event_id))
 
     def standing(self, how: Standing) -> list[str]:
         """The lanes that stand so."""

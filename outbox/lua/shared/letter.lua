@@ -18,12 +18,22 @@ local function count_group(group, record, sign)
   return redis.call('HINCRBY', dead_groups, group .. '\tcount', sign)
 end
 
--- lane is '' for an event that names no usable visitor; its letter belongs to the app all the same.
+-- The id of a new letter: its event's, unless that is too short for one (bytes that are no record) or another letter has it:
+-- two copies of an event, or damaged records. Then it is one of its own, which no event has: those are UUIDs of version 7.
+local function new_letter_id(id, lane, burial)
+  local text = lane .. ' ' .. burial
+  while #id < 16 or redis.call('HEXISTS', dead, id) == 1 do
+    text = redis.sha1hex(text)
+    id = string.sub(text, 1, 16)
+  end
+  return id
+end
+
+-- id: the event's. lane is '' for an event that names no usable visitor; its letter belongs to the app all the same. Returns
+-- the letter's id.
 local function put_letter(id, app, lane, group, meta, record)
   local burial = redis.call('HINCRBY', ledger, 'burials', 1)
-  if #id < 16 then -- of bytes that are no record; others may have the same
-    id = string.sub(redis.sha1hex(lane .. ' ' .. burial), 1, 16)
-  end
+  id = new_letter_id(id, lane, burial)
   redis.call('HSET', dead, id, struct.pack('>BI8I8I2c0I2c0I2c0I4', 1, now, burial, #app, app, #lane, lane, #group, group, #meta)
     .. meta .. record)
   redis.call('ZADD', dead_index_key(app), seq_of(record), id)
@@ -31,6 +41,7 @@ local function put_letter(id, app, lane, group, meta, record)
   count_group(group, record, 1)
   redis.call('HSET', dead_groups, group .. '\tlast_ms', now)
   beat('dead', 1)
+  return id
 end
 
 -- {burial, app, lane, group, record}
@@ -40,7 +51,7 @@ local function read_letter(data)
   return {burial = burial, app = app, lane = lane, group = group, record = record}
 end
 
--- letter: from read_letter.
+-- id: the letter's. letter: from read_letter.
 local function take_letter(id, letter)
   local index = dead_index_key(letter.app)
   redis.call('HDEL', dead, id)

@@ -4,7 +4,12 @@ local function replay_key(run)
   return prefix .. 'replay:' .. run
 end
 
--- A run sends an event back to a lane.
+-- Whether an event that a replay has sent waits in a lane. A copy of it waits for that: an id has one entry in replaying.
+local function is_replaying(id)
+  return redis.call('HEXISTS', replaying, id) == 1
+end
+
+-- A run sends an event back to a lane; id: the event's, as in its record, by which the way out of the lane knows it.
 local function begin_replayed(run, id, lane)
   redis.call('HINCRBY', replay_key(run), 'replayed', 1)
   redis.call('HSET', replaying, id, run .. ' ' .. lane)
@@ -22,9 +27,10 @@ end
 local function end_replayed(ids, how)
   local entries = redis.call('HMGET', replaying, unpack(ids))
   for i, entry in ipairs(entries) do
-    if entry then
+    if entry and redis.call('HDEL', replaying, ids[i]) == 0 then
+      entries[i] = false -- a copy of an event before it, which has taken the entry
+    elseif entry then
       local key = replay_key(string.match(entry, '^%S+'))
-      redis.call('HDEL', replaying, ids[i])
       if redis.call('EXISTS', key) == 1 then -- it is kept for 30 days
         redis.call('HINCRBY', key, how, 1)
       end
