@@ -94,12 +94,20 @@ class Life(Corrections, RuleBasedStateMachine):
         self.model.accept(Event(done.id.bytes, seq, str(lane), barrier=barrier, guest=guest, kind=kind))
 
     @precondition(lambda self: self.seen)
-    @rule(pick=picks, lane=lanes, kind=st.sampled_from(KINDS))
-    def comes_again(self, *, pick: int, lane: Lane, kind: Kind) -> None:
-        """An event's id comes a second time: from a spool after its slot has expired, or by damaged bytes."""
-        event_id = self.seen[pick % len(self.seen)]
+    @rule(pick=picks, lane=lanes, kind=st.sampled_from(KINDS), dies=yes_or_no, reason=reasons)
+    def comes_again(self, *, pick: int, lane: Lane, kind: Kind, dies: bool, reason: str) -> None:
+        """An event's id comes a second time: from a spool after its slot has expired, or by damaged bytes.
+
+        Mostly it is that of a letter, and the copy dies as well.
+        """
+        letters = [event.id for event in self.model.dead.values()]
+        among = letters if letters and pick % 4 else self.seen
+        event_id = among[pick % len(among)]
         self.outbox.append(lane, uuid.UUID(bytes=event_id), kind.payload)
         self.model.accept(Event(event_id, self.model.counts["accepted"] + 1, str(lane), kind=kind))
+        if dies and len(self.model.lines[str(lane)].events) == 1:
+            self.seize(lane)
+            self.bury_head(self.claims[-1], reason, more=False)
 
     def bury_invalid(self, lane: Lane | None) -> None:
         event_id = record.new_id()
@@ -181,7 +189,9 @@ class Life(Corrections, RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(pick=picks, more=yes_or_no, reason=reasons)
     def bury(self, *, pick: int, more: bool, reason: str) -> None:
-        claim = self.holder(pick)
+        self.bury_head(self.holder(pick), reason, more=more)
+
+    def bury_head(self, claim: Claim, reason: str, *, more: bool) -> None:
         worth = self.model.holds(claim)
         following = bury(self.outbox, claim, reason=reason, lease_ms=LEASE_MS if more else 0)
         if worth == "HEAD":
@@ -296,8 +306,11 @@ class Life(Corrections, RuleBasedStateMachine):
     def fail_again(self, claim: Claim, attempt: FailedAttempt) -> None:
         """The answer was lost, and the call is repeated: nothing is done twice."""
         worth = self.model.holds(claim)
+        if worth == "HEAD":
+            events = self.model.lines[claim.lane].events
+            assert events[0].seq != int.from_bytes(claim.data[1:9])
+            return  # the next head is a copy, which has the same id and lease: the script would take it for the first
         reply = self.outbox.fail(claim, attempt)
-        assert worth != "HEAD"
         assert (reply.result, reply.until_ms, reply.began) == (worth, 0, False)
         self.fails_too_late(claim, worth, attempt, reply)
 
