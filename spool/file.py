@@ -29,7 +29,7 @@ from urllib.parse import quote
 
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
 from insend_relay.outbox.process import PerProcess, renew_in_children
-from insend_relay.spool.handles import BUSY, Handle, Handles
+from insend_relay.spool.handles import BUSY, Handle, Handles, begin_fork, end_fork
 
 try:
     import fcntl
@@ -318,18 +318,12 @@ def _patiently(connection: sqlite3.Connection, statement: str, deadline: float, 
             time.sleep(BUSY_SECONDS)
 
 
-def _open_here() -> list[Handles]:
-    return [handles for file in list(_files.values()) if (handles := file.handles.peek()) is not None]
-
-
-def _before_fork() -> None:
-    for handles in _open_here():
-        handles.before_fork()
-
-
-def _after_fork() -> None:
-    for handles in _open_here():
-        handles.after_fork()
+def close_for_fork() -> None:
+    """Right before Python forks: close all files, and let no use begin until the fork is over."""
+    begin_fork()  # first: a file that is opened for the first time meanwhile waits, too
+    for file in list(_files.values()):
+        if (handles := file.handles.peek()) is not None:
+            handles.close_for_fork()
 
 
 def _forget_locks_of_parents() -> None:
@@ -339,5 +333,5 @@ def _forget_locks_of_parents() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+    os.register_at_fork(before=close_for_fork, after_in_parent=end_fork)
 renew_in_children(_forget_locks_of_parents)  # also in one that never uses the spool

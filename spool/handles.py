@@ -1,7 +1,8 @@
 """The connections to a spool's SQLite file that one process has open, each used by one thread at a time.
 
 No lock is held: a use may be re-entered by a signal handler or by ``__del__``, and then takes another connection. A
-fork waits until no connection is in use, closes all of them, and keeps new uses waiting until it is over.
+fork waits until no connection is in use, closes all of them, and keeps new uses waiting until it is over: those of all
+files, since one may be opened for the first time while the fork goes on.
 
 SQLite's bookkeeping of POSIX locks is one for each process and file, in memory. In a child that was forked while the
 file was open it says that the process holds a lock that only the parent has. So a child that was forked without
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from insend_relay.outbox import uwsgi
 from insend_relay.outbox.errors import SpoolBusy, SpoolError
+from insend_relay.outbox.process import PerProcess
 from insend_relay.spool.in_use import InUse
 
 MAX_OPEN = 8  # a spool that is not empty is read by each call, for some 20 us
@@ -68,7 +70,6 @@ class Handles:
         self._idle: deque[Handle] = deque()
         self._open: InUse[Handle] = InUse()  # noted before SQLite opens the file, and until it has closed it
         self._uses: InUse[_Use] = InUse()
-        self._forks: set[object] = set()
         self.inherited: bool = any(one.inherited or one.is_open for one in earlier)
 
     @contextlib.contextmanager
@@ -96,7 +97,7 @@ class Handles:
     def _begin(self, use: _Use, deadline: float) -> None:
         while True:
             self._uses.add(use)  # first: a fork looks for uses after it has noted itself
-            if not self._forks:
+            if not _forking.get():
                 return
             self._uses.discard(use)
             _wait(deadline)
@@ -148,22 +149,27 @@ class Handles:
             with contextlib.suppress(IndexError):  # another thread has taken the last one
                 self._close(self._idle.pop())
 
-    def before_fork(self) -> None:
+    def close_for_fork(self) -> None:
         """Close everything. A use that does not end in time stays, and the child refuses the file."""
-        self._forks.add(threading.get_ident())
         with contextlib.suppress(SpoolBusy):
             give_up = time.monotonic() + FORK_SECONDS
             while self._uses:
                 _wait(give_up)
         self.close_idle()
 
-    def after_fork(self) -> None:
-        """In the parent: uses go on."""
-        self._forks.discard(threading.get_ident())
-
     def leave(self) -> None:
         """In a forked child: what is open here is never touched again, not even by the garbage collector."""
         _forgotten.extend([self, *self._open])
+
+
+def begin_fork() -> None:
+    """This thread is about to fork: from now on no use begins, of any file."""
+    _forking.get().add(threading.get_ident())
+
+
+def end_fork() -> None:
+    """In the parent: uses go on."""
+    _forking.get().discard(threading.get_ident())
 
 
 def _wait(deadline: float) -> None:
@@ -172,4 +178,6 @@ def _wait(deadline: float) -> None:
     time.sleep(WAIT_SECONDS)
 
 
+# The threads that are forking. A child has a set of its own: the thread that forked it is not forking there.
+_forking: PerProcess[set[int]] = PerProcess(lambda _: set(), scope=os.getpid)
 _forgotten: list[object] = []  # connections that must never be closed

@@ -20,7 +20,7 @@ from waiting import PATIENCE_SECONDS
 
 from insend_relay.outbox import record
 from insend_relay.outbox.entry import Entry, InvalidEntry
-from insend_relay.outbox.errors import SpoolError
+from insend_relay.outbox.errors import SpoolBusy, SpoolError
 from insend_relay.outbox.facts import Facts
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.settings import Settings
@@ -209,6 +209,16 @@ def test_a_fork_in_the_middle_of_writes_leaves_both_sides_able(spool: Spool, mon
             thread.join()
     rows = spool.first(100_000)
     assert sum(row.entry is not None and row.entry.lane == BOB for row in rows) == 10
+
+
+def test_the_first_use_of_a_file_waits_for_a_fork_that_goes_on(path: Path) -> None:
+    spool_file.close_for_fork()  # what Python calls right before it forks
+    try:
+        with pytest.raises(SpoolBusy):
+            spool_at(path).keep([(event(), "")], deadline=time.monotonic())
+    finally:
+        spool_handles.end_fork()
+    keep(spool_at(path), event())
 
 
 def test_a_file_that_was_deleted_is_made_anew_and_gives_no_receipt_for_the_old(spool: Spool, path: Path) -> None:
