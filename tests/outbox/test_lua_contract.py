@@ -88,6 +88,8 @@ def free_names(text: str, parameters: set[str]) -> set[str]:
     own = set(parameters)
     for names in re.findall(r"\blocal ([\w, ]+)|\bfor ([\w, ]+?) (?:in|=)", bare):
         own |= set(re.findall(r"\w+", " ".join(names)))
+    for parameters_within in re.findall(r"\blocal function \w+\(([\w, ]*)\)", bare):
+        own |= set(re.findall(r"\w+", parameters_within))
     return {word for word in re.findall(r"\b[A-Za-z_]\w*", bare) if word not in LUA_WORDS | LUA_GIVES | own}
 
 

@@ -52,7 +52,7 @@ local read = ARGV[1]
 local code, revenue, unknown = type_and_revenue(read)
 return {version_of(read), string.format('%.0f', seq_of(read)), string.format('%.0f', accepted_at(read)), id_of(read),
   code, revenue and string.format('%.0f', revenue) or '', unknown and 1 or 0, (guest_of(read)), uid_of(read),
-  encoded((guest_of(read)))}
+  guest_lane('app', read)}
 """
 )
 
@@ -80,7 +80,7 @@ def test_lua_reads_the_header_as_python_does(outbox: Outbox, original: Record) -
         int(original.facts.revenue_unknown),
         uid_bytes(original.guest_uid),
         uid_bytes(original.uid),
-        encoded(original.guest_uid).encode(),
+        f"app/g/{encoded(original.guest_uid)}".encode(),
     ]
 
 
@@ -88,7 +88,7 @@ def test_lua_reads_the_header_as_python_does(outbox: Outbox, original: Record) -
     "uid", ["x" * 128, "x" * 129, "я" * 21, "я" * 22, "u" * 60_000, "~", "%2F", "a/v/b", "\n"], ids=len
 )
 def test_lua_names_a_lane_as_python_does_also_where_that_takes_a_hash(outbox: Outbox, uid: str) -> None:
-    assert read_by_lua(outbox, record.encode(RECORD._replace(guest_uid=uid)))[-1] == encoded(uid).encode()
+    assert read_by_lua(outbox, record.encode(RECORD._replace(guest_uid=uid)))[-1] == f"app/g/{encoded(uid)}".encode()
 
 
 def test_no_cut_of_a_record_breaks_a_script(outbox: Outbox) -> None:

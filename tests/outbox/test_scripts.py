@@ -81,6 +81,13 @@ def test_a_header_line_is_read_as_words_and_a_missing_one_as_none() -> None:
 
 def test_shared_pieces_stand_between_the_names_and_the_body() -> None:
     source = scripts.load("settle").source
-    signs = ("unpack(ARGV)", "redis.call('TIME')", "function standing", "local lanes, tokens")
+    signs = ("unpack(ARGV)", "redis.call('TIME')", "function advance", "local lanes, tokens")
     order = [source.index(sign) for sign in signs]
     assert order == sorted(order)
+
+
+def test_redis_gets_no_comment_and_no_function_that_the_script_does_not_reach() -> None:
+    source = scripts.load("settle").source
+    assert "--" not in source
+    assert "function standing(" in scripts.piece("lane")
+    assert "function standing(" not in source

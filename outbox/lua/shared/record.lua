@@ -62,27 +62,23 @@ local function uid_of(record)
   return has(record, 32) and counted(record, at) or ''
 end
 
-local function percent(char)
-  return string.format('%%%02X', string.byte(char))
-end
-
--- A uid as it stands in its lane's name, as encoded in keys.py makes it.
-local function encoded(uid)
+-- The lane of the guest of an event with both, with the guest's uid as encoded in keys.py makes it.
+local function guest_lane(app, record)
   local MAX_ENCODED = 128
 
+  local function percent(char) -- made here, since most scripts run for events that have no guest beside the visitor
+    return string.format('%%%02X', string.byte(char))
+  end
+  local uid = guest_of(record)
   local name = string.gsub(uid, '[^0-9A-Za-z_.-]', percent)
-  return #name <= MAX_ENCODED and name or '~' .. redis.sha1hex(uid)
-end
-
-local function guest_lane(app, record)
-  return app .. '/g/' .. encoded((guest_of(record)))
+  return app .. '/g/' .. (#name <= MAX_ENCODED and name or '~' .. redis.sha1hex(uid))
 end
 
 -- The draft of a record that Python has made, with what Redis knows. An event with both uids goes after everything that
 -- its guest did before it.
 local function stamped(draft, app, seq, accepted_at_ms)
   local barrier = 0
-  if guest_of(draft) ~= '' and redis.call('EXISTS', prefix .. 'lane:' .. guest_lane(app, draft)) == 1 then
+  if has(draft, 16) and redis.call('EXISTS', prefix .. 'lane:' .. guest_lane(app, draft)) == 1 then
     barrier = seq
   end
   return string.sub(draft, 1, 1) .. struct.pack('>I8I8', seq, accepted_at_ms) .. id_of(draft) .. struct.pack('>I8', barrier)
