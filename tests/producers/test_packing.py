@@ -46,6 +46,16 @@ def test_a_command_is_packed_as_redis_py_does_it(words: list[bytes | str | int])
     assert packed(command) == b"".join(connection().pack_commands([command]))
 
 
+@given(st.lists(st.text("ab", max_size=3), min_size=1, max_size=4), st.lists(WORDS, max_size=5))
+def test_a_script_that_is_called_again_is_packed_with_the_keys_and_arguments_of_this_call(
+    keys: list[str], arguments: list[bytes | str | int]
+) -> None:
+    connection: Any = redis.Connection
+    for command in (["EVALSHA", "5ac", len(keys), *keys, *arguments], ["EVALSHA", "5ac", 1, keys[-1], *arguments]):
+        for _ in range(2):
+            assert packed(command) == b"".join(connection().pack_commands([command]))
+
+
 def test_a_signal_handler_that_raises_while_a_command_is_packed_does_not_crash_the_process() -> None:
     words = [sys.executable, "-c", INTERRUPTED]
     env = without_coverage()
