@@ -3,8 +3,8 @@
 -- ARGV: prefix id burial run limit
 -- Returns: {'REPLAYED' | 'GONE' | 'INVALID' | 'PAUSED' | 'FULL'}
 -- Invariant: fewer than limit events of the run wait in lanes before this one joins them, and no copy of its event that a
---   replay has sent (FULL, too). Nothing goes to an app that is paused. An event that was buried as invalid stays: the tracker would refuse it again. So do bytes that are too short for
---   a record: they have no id, and no worker could read them.
+--   replay has sent (FULL, too). Nothing goes to an app that is paused. An event that was buried as invalid stays: the tracker
+--   would refuse it again. So do bytes that are too short for a record: they have no id, and no worker could read them.
 -- burial is the letter's place in the order of burial: one that has another place died after the run began, so the letter
 -- that was meant is gone.
 -- Shared: clock pump record books tail letter replays
