@@ -18,15 +18,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from operator import itemgetter
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from insend_relay.operations.dead_groups import Group, read_groups, type_and_reason
+from insend_relay.operations.dead_index import START, Position, index_of
 from insend_relay.operations.iso import iso
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.masked import masked
-from insend_relay.outbox.replies import pairs, scan
+from insend_relay.outbox.replies import scan
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 
@@ -34,22 +35,6 @@ BATCH = 100  # letters read at once: at most 64 KB each, so a few MB in the wors
 MAX_IDS = 10_000  # ids of letters held in memory by a look over all apps, but MIN_IDS of each app at least
 MIN_IDS = 10
 INVALID = "invalid"
-
-
-class Position(NamedTuple):
-    """A place in the order of an app's letters, which is that of its index in Redis.
-
-    Attributes:
-        seq: The score: the place in the order of acceptance. From 2^53 on a score has not all digits of it, and damaged
-            records may have the same.
-        id: The letter's id, which orders those of the same score.
-    """
-
-    seq: int
-    id: bytes
-
-
-START = Position(0, b"")  # before every letter
 
 
 @masked("id", "seq", "app", "type", "reason", "outcome", "status", "attempts", "accepted_at_ms", "died_at_ms", "burial")
@@ -217,33 +202,6 @@ class Filter:
 
 ALL = Filter()
 
-# Members of a sorted set behind a score and a member, which need not be there any more, with their scores. Many may
-# have that score, so the place is searched for by halving. Redis orders by bytes; Lua compares strings by the locale.
-_BEHIND = """
-local function is_behind(member, other)
-  for i = 1, math.min(#member, #other) do
-    local byte, other_byte = string.byte(member, i), string.byte(other, i)
-    if byte ~= other_byte then
-      return byte > other_byte
-    end
-  end
-  return #member > #other
-end
-
-local key, score, member, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
-local low = redis.call('ZCOUNT', key, '-inf', '(' .. score)
-local high = low + redis.call('ZCOUNT', key, score, score)
-while low < high do
-  local middle = math.floor((low + high) / 2)
-  if is_behind(redis.call('ZRANGE', key, middle, middle)[1], member) then
-    high = middle
-  else
-    low = middle + 1
-  end
-end
-return redis.call('ZRANGE', key, low, low + count - 1, 'WITHSCORES')
-"""
-
 
 class DeadLetters:
     """The dead letters of one outbox.
@@ -306,28 +264,13 @@ class DeadLetters:
         found = {name for batch in scan(self._outbox.redis, "SSCAN", self._keys.dead_apps) for name in batch}
         return sorted(name.decode(errors="surrogateescape") for name in found)
 
-    def _index_key(self, app: str) -> bytes:
-        return self._keys.dead_index(app).encode(errors="surrogateescape")
-
     def _index(self, app: str | None, behind: Position) -> Iterator[list[tuple[bytes, int]]]:
         """Ids and seqs in the order of acceptance, in batches, each read when it is wanted."""
         apps = self.apps() if app is None else [app]
         at_once = max(MIN_IDS, min(BATCH, MAX_IDS // max(1, len(apps))))
-        merged = heapq.merge(*(self._index_of(app, behind, at_once) for app in apps), key=itemgetter(1))
+        merged = heapq.merge(*(index_of(self._outbox, app, behind, at_once) for app in apps), key=itemgetter(1))
         while batch := list(islice(merged, BATCH)):
             yield batch
-
-    def _index_of(self, app: str, behind: Position, at_once: int) -> Iterator[tuple[bytes, int]]:
-        """The ids and seqs of an app's letters."""
-        key = self._index_key(app)
-        while True:
-            batch = self._outbox.read("EVAL", _BEHIND, 1, key, behind.seq, behind.id, at_once)
-            found = [(name, int(float(seq))) for name, seq in pairs(batch)]
-            if not found:
-                return
-            yield from found
-            name, seq = found[-1]
-            behind = Position(seq, name)
 
     def _read(self, wanted: Iterable[tuple[bytes, int | None]]) -> Iterator[Letter]:
         """The letters of these ids that are still there."""
@@ -342,7 +285,7 @@ def decode(id: bytes, data: bytes, seq: int | None = None) -> Letter:
     """Read a letter as ``put_letter`` in ``lua/shared/letter.lua`` wrote it; what cannot be read stays raw.
 
     Args:
-        id: The event's id, which is the letter's name.
+        id: The letter's id.
         data: The letter.
         seq: Its score in the index, where known; else the record says.
     """

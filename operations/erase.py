@@ -27,6 +27,7 @@ from insend_relay.outbox.keys import Lane
 from insend_relay.outbox.lease import shown
 from insend_relay.outbox.letter import type_of
 from insend_relay.outbox.person import KINDS, Kind, Person
+from insend_relay.outbox.record import id_of
 from insend_relay.outbox.scripts import Scripts
 from insend_relay.outbox.store import Outbox
 from insend_relay.spool.erase import SpoolErasure
@@ -158,7 +159,7 @@ class Erasure:
         while True:
             status, lease, *erased = self._scripts.run("erase", lane=str(lane))
             for record, possibly_sent in erased:
-                event_id = _id(record[17:33])
+                event_id = _id(id_of(record))
                 self.report.events.append(
                     ErasedEvent(event_id, type_of(record), "waiting", possibly_sent=bool(possibly_sent))
                 )

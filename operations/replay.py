@@ -15,7 +15,8 @@ import uuid
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 
-from insend_relay.operations.dead import ALL, DeadLetters, Filter, Position
+from insend_relay.operations.dead import ALL, DeadLetters, Filter
+from insend_relay.operations.dead_index import Position
 from insend_relay.operations.pace import Pace
 from insend_relay.operations.replay_stretch import Stretch
 from insend_relay.operations.status import read_clock

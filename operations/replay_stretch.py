@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from insend_relay.operations.dead import BATCH, START, DeadLetters, Filter, Letter, Position
+from insend_relay.operations.dead import BATCH, DeadLetters, Filter, Letter
+from insend_relay.operations.dead_index import START, Position
 from insend_relay.operations.pace import Pace
 from insend_relay.operations.status import read_clock
 from insend_relay.outbox.replies import pairs, scan

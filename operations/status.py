@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from insend_relay.operations.books import AppBooks, Book, read_apps, read_relay, whole
+from insend_relay.operations.headroom import full_in, read_headroom
 from insend_relay.operations.iso import iso
 from insend_relay.operations.jumps import Jump, read_jumps
+from insend_relay.operations.newer import Newer, read_newer
 from insend_relay.outbox.clock_steps import NOTHING_AHEAD, ClockSteps, FarAhead
 from insend_relay.outbox.errors import OutboxFull, OutboxRefused, OutboxUnreachable
 from insend_relay.outbox.fault import Fault, fault_of
@@ -26,11 +28,8 @@ MOST_APPS = 1_000
 MAX_BOOKS = 1_000  # one for each type and app
 ENDS = 100  # lanes looked at from each end of the schedules, shared out among the apps
 PULSE_MINUTES = 5
-OVERHEAD_BYTES = 340  # beside its record, of a visitor's only event, as measured in Redis 6.2; 191 in Valkey 8.1
-ENOUGH_WAITING = 100  # below this the growth of a few minutes says nothing
 STALLED_SECONDS = 60
 FAILING_LOOKED_AT = 10  # lanes in trouble
-NEWER_LOOKED_AT = 100  # lanes that claims have left to a newer worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +80,6 @@ class Failing:
 
     lane: Lane
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Newer:
-    """Events that a newer release wrote, and that no worker that is alive can read.
-
-    Attributes:
-        lanes: How many visitors have such an event as their first one.
-        seconds: The age of the oldest of those that were looked at.
-        version: The highest version of their records.
-    """
-
-    lanes: int
-    seconds: float
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +219,12 @@ def read_status(
     paused = [pause for app in apps if (pause := read_paused(outbox, app))]
     heads = _heads(outbox, apps) if counts.waiting else []
     workers = read_workers(outbox, now_ms)
-    newer = _newer(outbox, workers, now_ms)
+    newer = read_newer(outbox, workers, now_ms)
     births = [int.from_bytes(head[9:17]) for head in heads] + _births_in_trouble(outbox)
     if newer:
         births.append(now_ms - round(newer.seconds * 1000))
     grown, busy = _pulse(outbox, now_ms)
-    headroom = _headroom(outbox)
+    headroom = read_headroom(outbox)
     unused = not outbox.read("EXISTS", outbox.keys.ledger, outbox.keys.epoch)
     return Status(
         accepted=counts.accepted,
@@ -256,7 +240,7 @@ def read_status(
         held_lanes=int(outbox.read("ZCARD", outbox.keys.failing)),
         paused=paused,
         redis_headroom_bytes=headroom,
-        full_in_seconds=_full_in(headroom, grown, heads, counts.waiting),
+        full_in_seconds=full_in(headroom, grown, heads, counts.waiting),
         balanced=all(book.balanced for book in types.values()),
         stalled=not busy and _unclaimed_seconds(outbox, apps, now_ms) > STALLED_SECONDS,
         now_ms=now_ms,
@@ -383,24 +367,6 @@ def _failing(outbox: Outbox, paused: set[str], now_ms: int) -> Failing | None:
     return None
 
 
-def _newer(outbox: Outbox, workers: Workers, now_ms: int) -> Newer | None:
-    """What only a newer worker can read. A lane that a claim has met may be empty by now, or such a worker alive."""
-    newer = outbox.keys.newer
-    met = [name.decode() for name in outbox.read("ZREVRANGE", newer, 0, NEWER_LOOKED_AT - 1)] if workers.alive else []
-    heads = [outbox.read("LINDEX", outbox.keys.lane(lane), 0) or b"" for lane in met]
-    unread = [head for head in heads if unread_version(head, workers)]
-    if not unread:
-        return None
-    oldest = min(int.from_bytes(head[9:17]) for head in unread)
-    lanes = max(len(unread), int(outbox.read("ZCARD", newer)) - (len(met) - len(unread)))
-    return Newer(lanes, max(0, now_ms - oldest) / 1000, max(head[0] for head in unread))
-
-
-def unread_version(head: bytes, workers: Workers) -> int | None:
-    """The version of a record that no worker that is alive can read; None when one can, or when none is alive."""
-    return head[0] if head and workers.alive and head[0] > workers.reads else None
-
-
 def _unclaimed_seconds(outbox: Outbox, apps: list[str], now_ms: int) -> float:
     """For how long something could have been claimed and was not."""
     longest = 0.0
@@ -430,23 +396,3 @@ def _far_ahead(outbox: Outbox) -> FarAhead:
         return ClockSteps(outbox).look()
     except OutboxRefused:  # this user may not run scripts
         return NOTHING_AHEAD
-
-
-def _headroom(outbox: Outbox) -> int | None:
-    try:
-        reply = outbox.read("INFO", "memory")
-    except OutboxRefused:  # a hosted Redis may forbid it
-        return None
-    if not isinstance(reply, dict):
-        lines = bytes(reply).decode().splitlines()
-        reply = dict(line.split(":", 1) for line in lines if ":" in line)
-    most = int(reply.get("maxmemory", 0))
-    return max(0, most - int(reply["used_memory"])) if most else None
-
-
-def _full_in(headroom: int | None, grown_per_second: float, heads: list[bytes], waiting: int) -> float | None:
-    """When the headroom is used up, from the size of the records at hand."""
-    if headroom is None or grown_per_second <= 0 or waiting <= ENOUGH_WAITING or not heads:
-        return None
-    each = sum(map(len, heads)) / len(heads) + OVERHEAD_BYTES
-    return headroom / (grown_per_second * each)

@@ -9,7 +9,8 @@ from typing import Literal
 
 from insend_relay.operations.dead import DeadLetters
 from insend_relay.operations.iso import written
-from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span, unread_version
+from insend_relay.operations.newer import unread_version
+from insend_relay.operations.status import MOST_APPS, Paused, read_clock, read_paused, span
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import Busy, NotFound
 from insend_relay.outbox.heartbeat import read_workers
@@ -151,7 +152,7 @@ def look_at(outbox: Outbox, lane: Lane) -> LaneView | None:
     head = _decoded(data)
     if head and head.uid:
         lane = Lane.parse(name, head.uid)
-    tried = Tried.unpack(outbox.read("HGET", keys.trying, name) or b"", data[17:33])
+    tried = Tried.unpack(outbox.read("HGET", keys.trying, name) or b"", record.id_of(data))
     lease = outbox.read("HGET", keys.lease, name)
     leased_by = None if lease is None else holder_of(lease)
     due_at = outbox.read("ZSCORE", keys.due(lane.app), name) or outbox.read("ZSCORE", keys.quarantine(lane.app), name)

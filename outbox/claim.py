@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from insend_relay.outbox.masked import masked
+from insend_relay.outbox.record import id_of
 from insend_relay.outbox.trying import Tried
 
 
@@ -33,7 +34,7 @@ class Claim(NamedTuple):
     @property
     def id(self) -> bytes:
         """The head's id, readable in every version of the record."""
-        return self.data[17:33]
+        return id_of(self.data)
 
     @property
     def app(self) -> str:

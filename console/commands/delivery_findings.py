@@ -8,7 +8,8 @@ from insend_relay.console.commands.finding import Finding
 from insend_relay.console.commands.remedies import LONG_SECONDS, advice, newer_advice
 from insend_relay.console.terminal import counted, moment
 from insend_relay.operations.doctor import Facts
-from insend_relay.operations.status import Newer, Paused, Status, span
+from insend_relay.operations.newer import Newer
+from insend_relay.operations.status import Paused, Status, span
 from insend_relay.outbox.masking import mask_answer
 
 

@@ -8,7 +8,8 @@ the cause may be a wrong port, or a firewall.
 
 from __future__ import annotations
 
-from insend_relay.operations.status import Newer, Paused, span
+from insend_relay.operations.newer import Newer
+from insend_relay.operations.status import Paused, span
 from insend_relay.outbox.fault import Fault
 
 NEWER_SECONDS = 60  # while releases change, a newer worker has come by then

@@ -12,7 +12,8 @@ from sample_status import OK as STATUS
 from insend_relay.console.commands.remedies import remedy
 from insend_relay.console.commands.verdict import verdict
 from insend_relay.operations.jumps import Jump
-from insend_relay.operations.status import Failing, Newer, Paused, Refusal, Status
+from insend_relay.operations.newer import Newer
+from insend_relay.operations.status import Failing, Paused, Refusal, Status
 from insend_relay.outbox.clock_steps import FarAhead
 from insend_relay.outbox.fault import Fault, ends_by_itself
 from insend_relay.outbox.heartbeat import NO_WORKERS, Workers

@@ -12,7 +12,8 @@ from lanes import ALICE, BOB, GUEST, LEASE_MS, OTHER, bury, claim, letter, lette
 from lanes import replay as replay_one
 
 from insend_relay.operations import dead
-from insend_relay.operations.dead import ALL, DeadLetters, Filter, Letter, Position, decode, exact_json
+from insend_relay.operations.dead import ALL, DeadLetters, Filter, Letter, decode, exact_json
+from insend_relay.operations.dead_index import Position
 from insend_relay.outbox import record
 from insend_relay.outbox.errors import NotFound
 from insend_relay.outbox.keys import Lane

@@ -104,7 +104,7 @@ def test_events_that_only_a_newer_worker_can_read_are_seen_while_none_is_alive(o
 def test_all_lanes_that_only_a_newer_worker_can_read_are_counted(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("insend_relay.operations.status.NEWER_LOOKED_AT", 2)
+    monkeypatch.setattr("insend_relay.operations.newer.NEWER_LOOKED_AT", 2)
     Heartbeat(outbox, "web-1:4711").beat()
     for lane in (ALICE, BOB, GUEST, OTHER):
         put(outbox, lane)
